@@ -1,0 +1,1 @@
+"""Corpora, media files, alignment, shards and the training set."""

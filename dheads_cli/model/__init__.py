@@ -1,0 +1,1 @@
+"""The fixed parts of the method: network, diffusion, frame loop, checkpoints."""

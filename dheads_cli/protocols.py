@@ -1,0 +1,156 @@
+"""Contracts between the host and its components, and the letters that shapes are written in.
+
+A contract is structural: a component needs these attributes and methods, not a base class, so a plugin imports
+nothing of dheads. `dheads_cli.conformance` holds the tests that every component of a kind must pass.
+
+Shape letters, used in docstrings and at line ends throughout:
+    B batch        F frames of a clip      T audio samples    C channels    H, W height, width in px
+    K audio window (2 m_y + 1 frames)      D audio embedding width          E time embedding width
+    M motion frames (m_x)                  N windows, or sampler steps      t diffusion step, 0 ... n_timesteps - 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from dheads_cli.model.diffusion import Denoised, Schedule
+
+    Frames = NDArray[np.uint8]  # [F, H, W, 3] RGB
+    Landmarks = NDArray[np.float32]  # [F, 68, 2] (x, y) px, NaN where there is no face
+
+    Denoise = Callable[[Tensor, int], "Denoised"]  # (x_t [B, 3, H, W], t) -> the model's view of x_t
+    Noise = Callable[[tuple[int, ...]], Tensor]  # shape -> standard normal float32 on the CPU or the run's device
+
+
+@runtime_checkable
+class AudioEncoder(Protocol):
+    """Turn speech into one embedding for each video frame.
+
+    The host cuts speech into fixed windows of `stride_frames + 2 context_frames` video frames, window j beginning
+    at frame `j stride_frames - context_frames` (silence beyond the ends), and keeps the middle `stride_frames` of
+    each. Training, sampling and streaming all use these windows, so they see the same embeddings.
+
+    An encoder that is an nn.Module with parameters that require gradients is trained with the model and saved in
+    its checkpoint. It must be translation-equivariant: embedding k depends only on frames k - context_frames ...
+    k + context_frames, because training calls it on short pieces. A frozen one may use the whole window.
+    """
+
+    sample_rate: int  # Hz
+    embed_dim: int  # D
+    stride_frames: int
+    context_frames: int
+
+    def __call__(self, waveform: Tensor, n_frames: int) -> Tensor:
+        """Encode windows.
+
+        Args:
+            waveform: float32 [N, T] in [-1, 1], spanning exactly n_frames video frames.
+            n_frames: video frames F in each window.
+
+        Returns:
+            float32 [N, F, D]; embedding k belongs to frame k of the window.
+        """
+        ...
+
+
+@runtime_checkable
+class LandmarkDetector(Protocol):
+    """Find the face's landmarks in the frames of one clip."""
+
+    def __call__(self, frames: Frames) -> Landmarks:
+        """uint8 RGB [F, H, W, 3] -> float32 [F, 68, 2] px (x, y) of the largest face; NaN where there is none."""
+        ...
+
+    def all_faces(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """uint8 RGB [H, W, 3] -> one float32 [68, 2] for each face, the largest first; empty where there is none."""
+        ...
+
+
+@runtime_checkable
+class Conditioning(Protocol):
+    """How time and speech reach the U-Net's residual blocks."""
+
+    def embed(self, n_window: int, audio_dim: int, time_dim: int) -> nn.Module:
+        """Module, shared by all layers: audio window [B, K, D] -> what the layers take, [B, K', E] (K' >= 1)."""
+        ...
+
+    def layer(self, channels: int, time_dim: int, audio_dim: int) -> nn.Module:
+        """Module with forward(h [B, C, H, W], time [B, E], audio [B, K', E]) -> [B, C, H, W].
+
+        Stands where a residual block's second group norm stands, and equals GroupNorm(32, eps 1e-5) before training.
+        """
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draw x_0 from noise with a denoiser. It never sees the network, and all noise comes in from outside."""
+
+    def __call__(self, denoise: Denoise, x_t: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
+        """Sample.
+
+        Args:
+            denoise: (x_t [B, 3, H, W], t) -> Denoised, with t an original step 0 ... schedule.n_timesteps - 1.
+            x_t: standard normal noise [B, 3, H, W].
+            schedule: the float64 tables of the diffusion.
+            noise: source of further standard normal draws.
+
+        Returns:
+            x_0 [B, 3, H, W] in [-1, 1].
+        """
+        ...
+
+
+class Clip(Protocol):
+    """One clip as a metric sees it. Everything is computed when first asked for, then kept."""
+
+    id: str
+    fps: float
+
+    @property
+    def frames(self) -> Frames:
+        """uint8 RGB [F, H, W, 3]."""
+        ...
+
+    @property
+    def landmarks(self) -> Landmarks:
+        """float32 [F, 68, 2] px in `frames`, NaN where no face is found."""
+        ...
+
+    @property
+    def identity(self) -> NDArray[np.uint8]:
+        """uint8 RGB [H, W, 3]: the identity frame the clip was (or, for a real clip, would be) made from."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Score generated clips, one after another, against the real ones they stand for."""
+
+    def update(self, clip: Clip, reference: Clip) -> Mapping[str, float]:
+        """Take one clip in; return its own values by name, or nothing where the metric is only of a whole set."""
+        ...
+
+    def compute(self) -> Mapping[str, float]:
+        """Values over all clips, named with their unit, such as "mouth r" or "LMD [px]"."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """The network and weights the values depend on, or "" where there are none."""
+        ...
+
+
+KINDS: dict[str, type[Any]] = {
+    "audio_encoders": AudioEncoder,
+    "landmark_detectors": LandmarkDetector,
+    "conditioning": Conditioning,
+    "samplers": Sampler,
+    "metrics": Metric,
+}

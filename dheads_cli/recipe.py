@@ -1,0 +1,189 @@
+"""The recipe: every setting of a model's life, in the order its commands need them.
+
+Only the schema is here; reading files, overrides, origins and error positions are in recipe_io.py. `run/` takes the
+recipe apart: models and components get plain arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+
+class Section(BaseModel):
+    """A section of a recipe: unknown keys are errors, values never change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(BaseModel):
+    """A component chosen by its registered name, with its options: `ddim` or `{use: ddim, steps: 50}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str = Field(description="Registered name (see `dheads components`); never a Python path.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="plain")
+    def _to_plain(self) -> str | dict[str, Any]:
+        return {"use": self.use, **self.options} if self.options else self.use
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments for the component."""
+        return dict(self.model_extra or {})
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Preprocess(Section):
+    """From a corpus of videos to shards of aligned faces."""
+
+    size: int = Field(128, ge=32, le=1024, multiple_of=8, description="Width and height of the face crops, px.")
+    fps: Positive = Field(25, description="Frames a second of the clips; other rates are resampled.")
+    sample_rate: Positive = Field(16000, description="Sample rate of the clips' sound, Hz.")
+    detector: Component = Field(Component(use="mediapipe"), description="Landmark detector.")
+    smooth_frames: Positive = Field(7, description="Width of the window that smooths landmarks in time, frames; odd.")
+    max_gap_frames: int = Field(5, ge=0, description="Longest run of frames without a face that is interpolated.")
+    margin_side: Fraction = Field(0.11, description="Margin left and right of the mean face, share of the width.")
+    margin_above: Fraction = Field(0.335, description="Margin above the mean face's brows, share of the height.")
+    margin_below: Fraction = Field(0.155, description="Margin below the mean face's chin, share of the height.")
+    min_frames: Positive = Field(16, description="Clips shorter than this are skipped.")
+    clips_per_shard: Positive = Field(256, description="Clips in one tar shard.")
+    layout: Literal["auto", "grid", "lrw", "crema", "folder"] = Field(
+        "auto", description="How the corpus lies on disk; auto looks at it and says what it found."
+    )
+    test_speakers: list[str] = Field([], description="Speakers held out wholly, as the split `test-speakers`.")
+    test_fraction: Fraction = Field(
+        0.1, description="Share of the other speakers' clips held out as the split `test`, where the corpus has none."
+    )
+    val_fraction: Fraction = Field(0.02, description="Share held out likewise as the split `val`.")
+    workers: int = Field(0, ge=0, description="Processes; 0 takes one for each core.")
+
+
+class Data(Section):
+    """Which shards a run reads."""
+
+    path: str = Field("data/grid-64", description="Folder that `dheads preprocess` wrote.")
+    train_split: str = Field("train", description="Split to train on.")
+    val_split: str = Field("val", description="Split of the validation loss and the sample grids.")
+    cache_gb: float = Field(4.0, ge=0, description="Memory for decoded clips, GiB; the rest is decoded when needed.")
+    speaker_balance: Fraction = Field(
+        0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
+    )
+
+
+class Model(Section):
+    """The U-Net and its diffusion."""
+
+    size: int = Field(128, ge=32, le=1024, description="Width and height of the frames, px.")
+    patch_size: Literal[1, 2, 4] = Field(1, description="Pixel-unshuffle factor before the first convolution.")
+    channels: int = Field(256, ge=32, multiple_of=32, description="Width of the first level.")
+    channel_mult: list[Positive] = Field([1, 2, 3], description="Width of each level as a multiple of `channels`.")
+    n_res_blocks: Positive = Field(2, description="Residual blocks a level going down; one more going up.")
+    attention_levels: list[int] = Field(
+        [], description="Levels (0 is the finest) with self-attention, besides the middle block's."
+    )
+    head_dim: Positive = Field(64, description="Channels of one attention head, where n_heads is not given.")
+    n_heads: Positive | None = Field(None, description="Attention heads; None takes channels / head_dim.")
+    dropout: Fraction = Field(0.1, description="Dropout in the residual blocks.")
+    conditioning: Component = Field(Component(use="adagn"), description="How time and speech reach the network.")
+    audio_encoder: Component = Field(Component(use="whisper"), description="Speech to one embedding a frame.")
+    n_motion_frames: int = Field(2, ge=0, le=8, description="m_x: frames before the target that the network sees.")
+    audio_context: int = Field(2, ge=0, le=16, description="m_y: audio embeddings on either side of the target's.")
+    grayscale_motion: bool = Field(False, description="Show motion frames in gray, so that identity is x_Id's alone.")
+    noised_motion: bool = Field(False, description="Tell the network the level of noise on its motion frames.")
+    prediction: Literal["eps", "identity_residual"] = Field(
+        "eps", description="Output: eps (the paper), or x_0 as the identity frame plus the output."
+    )
+    learned_variance: bool = Field(True, description="Predict the variance interpolation nu in three more channels.")
+    n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Model:
+        multiple = self.patch_size * 2 ** (len(self.channel_mult) - 1)
+        if self.size % multiple:
+            raise ValueError(f"size {self.size} must be a multiple of {multiple} (patch_size x 2^(levels - 1))")
+        if wrong := [level for level in self.attention_levels if not 0 <= level < len(self.channel_mult)]:
+            raise ValueError(f"attention_levels {wrong} do not exist: there are levels 0 to {len(self.channel_mult) - 1}")
+        return self
+
+
+class Train(Section):
+    """The objective and the optimiser."""
+
+    steps: Positive = Field(200_000, description="Optimiser steps.")
+    batch_size: Positive = Field(16, description="Frames in a step.")
+    lr: float = Field(1e-4, gt=0, description="AdamW's learning rate after warm-up.")
+    lr_final: Fraction = Field(1.0, description="Learning rate at the last step, as a share of lr (cosine decay).")
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
+    grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    ema_decay: Fraction = Field(0.999, description="Decay of the moving average of weights that samples are drawn with.")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="Arithmetic of the forward pass; auto is bf16 where the device is faster with it."
+    )
+    snr_weight_max: float = Field(
+        0.0, ge=0, description="Weight of the squared error is 1 + min(SNR, this); 0 is the paper's plain mean."
+    )
+    vlb_weight: float = Field(1e-4, ge=0, description="Weight of L_vlb, where the variance is learned.")
+    lip_sync_weight: float = Field(0.2, ge=0, description="Weight of L_ls, the squared error inside the mouth box.")
+    mouth_margin: Fraction = Field(5 / 128, description="Growth of the mouth box on each side, share of the width.")
+    motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma uniform in 0 ... this.")
+    motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
+    flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
+    colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
+    log_every: Positive = Field(50, description="Steps between lines of the log.")
+    checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
+    keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
+    sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
+
+
+class Sample(Section):
+    """Drawing videos from a trained model."""
+
+    sampler: Component = Field(Component(use="ddpm"), description="Sampler.")
+    motion_noise: float = Field(0.0, ge=0, description="Noise put on motion frames, sigma; the network is told.")
+    batch_size: Positive = Field(12, description="Clips drawn together.")
+
+
+class Evaluate(Section):
+    """Scoring samples."""
+
+    metrics: list[Component] = Field(
+        [Component(use=name) for name in ("mouth", "lmd", "ssim", "psnr")], description="Metrics, in table order."
+    )
+    detector: Component = Field(Component(use="mediapipe"), description="Landmark detector for both sides.")
+
+
+class Recipe(Section):
+    """One model: its corpus, network, training, sampling and scoring."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
+    description: str = Field("", description="What the model is, for people.")
+    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    preprocess: Preprocess = Field(Preprocess(), description="Corpus to shards.")
+    data: Data = Field(Data(), description="Which shards to read.")
+    model: Model = Field(Model(), description="Network and diffusion.")
+    train: Train = Field(Train(), description="Objective and optimiser.")
+    sample: Sample = Field(Sample(), description="Drawing videos.")
+    evaluate: Evaluate = Field(Evaluate(), description="Scoring.")
+
+
+# Which registry group a component of each recipe path comes from.
+COMPONENT_PATHS: dict[str, str] = {
+    "preprocess.detector": "landmark_detectors",
+    "model.conditioning": "conditioning",
+    "model.audio_encoder": "audio_encoders",
+    "sample.sampler": "samplers",
+    "evaluate.metrics": "metrics",
+    "evaluate.detector": "landmark_detectors",
+}
