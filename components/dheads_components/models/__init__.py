@@ -1,0 +1,10 @@
+"""Trained models that ship with the package, each with its recipe inside. docs/MODEL_CARD.md tells what they can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def tiny() -> Path:
+    """64 px, trained on GRID with recipes/tiny.yaml."""
+    return Path(__file__).with_name("tiny.safetensors")

@@ -1,0 +1,211 @@
+"""The training set: batch number `step` is a function of the seed and the step alone, so resuming is exact."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.speech import cut, encode_speech, samples_of, window_indices
+from dheads_cli.protocols import AudioEncoder
+
+MOUTH = slice(48, 68)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step needs; frames are float32 in [-1, 1].
+
+    Attributes:
+        x_0: target frames [B, 3, H, W].
+        identity: identity frames [B, 3, H, W].
+        motion: motion frames, oldest first, clean, M x [B, 3, H, W].
+        audio: windows of embeddings [B, K, D] of a frozen encoder, or, for one that is trained with the model, the
+            sound of frames k - m_y - context ... k + m_y + context [B, T].
+        audio_index: places of the window among the embeddings of that sound [B, K]; None for a frozen encoder.
+        mouth_mask: 1 inside the target's mouth box [B, 1, H, W].
+        motion_noise: sigma of the noise to put on the motion frames [B].
+    """
+
+    x_0: Tensor
+    identity: Tensor
+    motion: list[Tensor]
+    audio: Tensor
+    audio_index: Tensor | None
+    mouth_mask: Tensor
+    motion_noise: Tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """How training frames are chosen and changed; the fields are those of the recipe's `model` and `train`."""
+
+    n_motion_frames: int
+    audio_context: int
+    mouth_margin: float
+    motion_noise_max: float
+    motion_drop: float
+    flip: float
+    colour_jitter: float
+    speaker_balance: float
+
+
+@dataclass
+class CachedClip:
+    """A decoded clip: frames [F, H, W, 3], landmarks [F, 68, 2] px, embeddings [F, D] or the waveform [T]."""
+
+    frames: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    sound: Tensor
+
+    @property
+    def n_bytes(self) -> int:
+        return self.frames.nbytes + self.landmarks.nbytes + self.sound.nbytes
+
+
+class TrainingSet:
+    """Random frames of random clips of one split, with everything the loss needs.
+
+    Args:
+        path: folder of shards.
+        split: which clips.
+        encoder: the audio encoder; a frozen one is run here, once for each clip held in memory.
+        frozen: whether the encoder is frozen.
+        size: width and height the model takes, px; the shards must have it.
+        views: how frames are chosen.
+        cache_bytes: memory for decoded clips; the least recently used go first.
+        seed: of every draw.
+
+    Raises:
+        DheadsError: the shards lack the split or have another size.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        split: str,
+        encoder: AudioEncoder,
+        *,
+        frozen: bool,
+        size: int,
+        views: Views,
+        cache_bytes: float,
+        seed: int,
+    ) -> None:
+        self.corpus = Corpus(path)
+        self.clips = self.corpus.clips(split)
+        if not self.clips:
+            raise DheadsError(f"{path}: no clips in the split {split!r}")
+        self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
+        self.cache: OrderedDict[str, CachedClip] = OrderedDict()
+        self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
+        first = self.clip(self.clips[0])
+        self.fps = self.corpus.fps
+        if first.frames.shape[1] != size:
+            raise DheadsError(
+                f"{path}: holds {first.frames.shape[1]} px faces, but model.size is {size}: "
+                f"preprocess again with --size {size}, or set model.size={first.frames.shape[1]}"
+            )
+        speakers = [ref.speaker for ref in self.clips]
+        counts = {speaker: speakers.count(speaker) for speaker in set(speakers)}
+        weights = np.array([counts[speaker] ** -views.speaker_balance for speaker in speakers])
+        self.probabilities = weights / weights.sum()
+
+    def clip(self, ref: ClipRef) -> CachedClip:
+        """A clip, decoded and encoded, from memory where it is there."""
+        with self.lock:
+            if ref.id in self.cache:
+                self.cache.move_to_end(ref.id)
+                return self.cache[ref.id]
+        stored = self.corpus.load(ref)
+        sound = torch.from_numpy(stored.waveform)
+        if self.frozen:
+            sound = encode_speech(self.encoder, sound, len(stored.frames), stored.fps)
+        loaded = CachedClip(stored.frames, stored.landmarks, sound)
+        with self.lock:
+            self.cache[ref.id] = loaded
+            self.cached_bytes += loaded.n_bytes
+            while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
+                self.cached_bytes -= self.cache.popitem(last=False)[1].n_bytes
+        return loaded
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of a step: `size` clips drawn with replacement, one random target frame of each."""
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.choice(len(self.clips), size, p=self.probabilities)
+        samples = [self._sample(self.clip(self.clips[index]), rng) for index in chosen]
+        frames = torch.from_numpy(np.stack([sample[0] for sample in samples]))  # [B, 2 + M, 3, H, W]
+        indices = [sample[2] for sample in samples]
+        return Batch(
+            x_0=frames[:, 0],
+            identity=frames[:, 1],
+            motion=list(frames[:, 2:].unbind(1)),
+            audio=torch.stack([sample[1] for sample in samples]),
+            audio_index=None if self.frozen else torch.tensor(indices),
+            mouth_mask=torch.from_numpy(np.stack([sample[3] for sample in samples])),
+            motion_noise=torch.from_numpy(rng.uniform(0, self.views.motion_noise_max, size).astype(np.float32)),
+        )
+
+    def _sample(
+        self, clip: CachedClip, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Tensor, list[int], NDArray[np.float32]]:
+        """One target: frames (target, identity, motion ...), sound, places of its window in it, mouth mask."""
+        views, n_frames = self.views, len(clip.frames)
+        k, identity = (int(i) for i in rng.integers(n_frames, size=2))
+        before = range(k - views.n_motion_frames, k)
+        dropped = rng.random() < views.motion_drop
+        motion = [identity if dropped or i < 0 else i for i in before]
+        frames = clip.frames[[k, identity, *motion]].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+        mask = mouth_mask(clip.landmarks[k], frames.shape[-1], views.mouth_margin)
+        frames = jitter_colour(frames, views.colour_jitter, rng)
+        if rng.random() < views.flip:
+            frames, mask = frames[..., ::-1], mask[..., ::-1]
+        sound, places = self._sound(clip, k, n_frames)
+        return np.ascontiguousarray(frames), sound, places, np.ascontiguousarray(mask)
+
+    def _sound(self, clip: CachedClip, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
+        indices = window_indices(k, n_frames, self.views.audio_context)
+        if self.frozen:
+            return clip.sound[indices], []
+        context, rate = self.encoder.context_frames, self.encoder.sample_rate
+        first = k - self.views.audio_context
+        n_piece = 2 * (self.views.audio_context + context) + 1
+        piece = cut(clip.sound, first - context, samples_of(n_piece, self.fps, rate), self.fps, rate)
+        return piece, [index - first + context for index in indices]
+
+
+def mouth_mask(landmarks: NDArray[np.float32], size: int, margin: float) -> NDArray[np.float32]:
+    """The mouth box as a mask [1, size, size]: bounding box of points 48 ... 67, floored and ceiled, grown by margin.
+
+    Args:
+        landmarks: of the target frame [68, 2] (x, y), px.
+        size: width and height, px.
+        margin: growth on each side, share of the width (5 px at 128).
+    """
+    mask = np.zeros((1, size, size), np.float32)
+    mouth = landmarks[MOUTH]
+    if np.isnan(mouth).any():
+        return mask
+    grow = round(margin * size)
+    left, top = np.floor(mouth.min(axis=0)).astype(int) - grow
+    right, bottom = np.ceil(mouth.max(axis=0)).astype(int) + grow
+    mask[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
+    return mask
+
+
+def jitter_colour(frames: NDArray[np.float32], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Mix and shift the colour channels of frames [N, 3, H, W] in [-1, 1], all alike; strength 0 changes nothing."""
+    mix = np.eye(3) * rng.uniform(1 - 0.4 * strength, 1 + 0.4 * strength) + rng.normal(0, 0.15 * strength, (3, 3))
+    shift = rng.normal(0, 0.2 * strength, 3)
+    if strength == 0:
+        return frames
+    mixed = np.einsum("ij,njhw->nihw", mix, frames) + shift[:, None, None]
+    return np.clip(mixed, -1, 1).astype(np.float32)

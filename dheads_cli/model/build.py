@@ -1,0 +1,99 @@
+"""From a recipe's `model` section to the network, its audio encoder and its schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dheads_cli import registry
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.diffusion import Schedule, cosine_schedule
+from dheads_cli.model.unet import UNet
+from dheads_cli.protocols import AudioEncoder
+from dheads_cli.recipe import Component, Model
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of."""
+
+    unet: UNet
+    audio_encoder: AudioEncoder
+    schedule: Schedule
+
+    def trained_modules(self) -> dict[str, nn.Module]:
+        """The modules whose weights are learned, by their prefix in a checkpoint."""
+        modules: dict[str, nn.Module] = {"unet": self.unet}
+        encoder = self.audio_encoder
+        if isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters()):
+            modules["audio_encoder"] = encoder
+        return modules
+
+
+def build_component(kind: str, component: Component) -> object:
+    """A component from its place in a recipe."""
+    return registry.build(kind, component.use, component.options)
+
+
+def build_model(settings: Model, device: torch.device | None = None) -> Parts:
+    """Make the parts of a model with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        DheadsError: a component can't be built, or the sizes do not go together.
+    """
+    encoder: AudioEncoder = registry.build("audio_encoders", settings.audio_encoder.use, settings.audio_encoder.options)
+    conditioning = registry.build("conditioning", settings.conditioning.use, settings.conditioning.options)
+    try:
+        unet = UNet(
+            channels=settings.channels,
+            channel_mult=settings.channel_mult,
+            n_res_blocks=settings.n_res_blocks,
+            attention_levels=settings.attention_levels,
+            head_dim=settings.head_dim,
+            n_heads=settings.n_heads,
+            dropout=settings.dropout,
+            patch_size=settings.patch_size,
+            n_motion_frames=settings.n_motion_frames,
+            grayscale_motion=settings.grayscale_motion,
+            noised_motion=settings.noised_motion,
+            learned_variance=settings.learned_variance,
+            n_window=2 * settings.audio_context + 1,
+            audio_dim=encoder.embed_dim,
+            conditioning=conditioning,
+        )
+    except ValueError as error:
+        raise DheadsError(f"model: {error}") from error
+    if device is not None:
+        unet = unet.to(device, memory_format=torch.channels_last)
+        if isinstance(encoder, nn.Module):
+            encoder = encoder.to(device)
+    return Parts(unet, encoder, cosine_schedule(settings.n_timesteps))
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is a GPU where there is one; else what torch makes of the name.
+
+    Raises:
+        DheadsError: no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DheadsError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bf16 where the device computes in it (a GPU, or a CPU with AVX-512 BF16 or AMX), else float32."""
+    if name == "float32":
+        return torch.float32
+    if name == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

@@ -1,0 +1,143 @@
+"""Checkpoints: safetensors that carry their recipe. Nothing here executes anything a file says."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dheads_cli import registry
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import Parts, build_model
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_io import recipe_from_json
+
+FORMAT = "dheads-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, ready to sample from (EMA weights, evaluation mode).
+
+    Attributes:
+        recipe: the recipe it was trained with.
+        parts: network, audio encoder, schedule.
+        info: the checkpoint's other metadata: step, tool version, and what the trainer wrote of its state.
+        path: its file.
+    """
+
+    recipe: Recipe
+    parts: Parts
+    info: dict[str, Any]
+    path: Path
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write a whole file or nothing: to a temporary file beside it, then moved into its place.
+
+    Raises:
+        DheadsError: the file can't be written; a file already there stays as it was.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise DheadsError(f"{path}: can't be written: {error.strerror or error}") from error
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able metadata as safetensors, atomically; equal input gives equal bytes."""
+    payload = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One metadata entry: safetensors writes several in no fixed order.
+    write_atomically(path, save(payload, {"dheads": json.dumps({"format": FORMAT, **info})}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what save_tensors wrote.
+
+    Raises:
+        DheadsError: no such file, not safetensors, cut short, or not written by dheads.
+    """
+    if not path.is_file():
+        raise DheadsError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            info = json.loads((file.metadata() or {}).get("dheads", "{}"))
+            if info.pop("format", None) != FORMAT:
+                raise DheadsError(f"{path}: safetensors, but not a dheads checkpoint (its metadata names no format)")
+            return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise DheadsError(f"{path}: not a whole safetensors file ({error}); fetch or train it again") from error
+    except (json.JSONDecodeError, OSError) as error:
+        raise DheadsError(f"{path}: can't be read as a dheads checkpoint: {error}") from error
+
+
+def load_model(reference: str | Path, device: torch.device) -> Trained:
+    """A model from a checkpoint file, a run folder (its newest checkpoint), or the name of a shipped one.
+
+    Raises:
+        DheadsError: there is none, or its weights do not fit its recipe.
+    """
+    path = find_checkpoint(reference)
+    tensors, info = load_tensors(path)
+    recipe = recipe_from_json(json.dumps(info.pop("recipe")), str(path))
+    parts = build_model(recipe.model, device)
+    for prefix, module in parts.trained_modules().items():
+        own = {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
+        expected = module.state_dict()
+        wrong = sorted(
+            name
+            for name in expected.keys() | own.keys()
+            if name not in own or name not in expected or own[name].shape != expected[name].shape
+        )
+        if wrong:
+            raise DheadsError(
+                f"{path}: {len(wrong)} of its weights do not fit its recipe, {prefix}.{wrong[0]} first; "
+                "it was made by another version of dheads or of a component"
+            )
+        module.load_state_dict({name: tensor.float() for name, tensor in own.items()})
+        module.eval()
+    return Trained(recipe, parts, info, path)
+
+
+def find_checkpoint(reference: str | Path) -> Path:
+    """The checkpoint file that a path, a run folder or a shipped model's name means."""
+    path = Path(reference)
+    if path.is_dir():
+        found = sorted((path / "checkpoints").glob("step-*.safetensors"))
+        if not found:
+            raise DheadsError(
+                f"{path}: no checkpoints/step-*.safetensors here; is it a run of `dheads train`?"
+            )
+        return found[-1]
+    if path.exists():
+        return path
+    shipped = registry.entries("models")
+    if str(reference) in shipped:
+        return Path(registry.load("models", str(reference))())
+    raise DheadsError(
+        f"model {str(reference)!r}: no such file or run folder, and no shipped model of that name"
+        f"{registry.nearest(str(reference), shipped)} Shipped: {', '.join(shipped) or 'none'}."
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

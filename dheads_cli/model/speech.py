@@ -1,0 +1,83 @@
+"""From a recording to the audio embeddings of its video frames, in fixed windows, and to the window of each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dheads_cli.protocols import AudioEncoder
+
+WINDOWS_AT_ONCE = 8  # bounds memory: windows go through the encoder in batches of this size
+
+
+def samples_of(n_frames: int, fps: float, sample_rate: int) -> int:
+    """Audio samples that n_frames video frames last."""
+    return round(n_frames / fps * sample_rate)
+
+
+def frames_of(n_samples: int, fps: float, sample_rate: int) -> int:
+    """Whole video frames in a recording (n = T // 640 at 16 kHz and 25 fps), at least one."""
+    return max(int(n_samples * fps / sample_rate + 1e-6), 1)
+
+
+def encode_speech(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: float) -> Tensor:
+    """Audio embeddings of a whole recording: float32 [T] in [-1, 1] -> [F, D]."""
+    return torch.cat(list(encode_stream(encoder, waveform, n_frames, fps)))
+
+
+def encode_stream(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: float) -> Iterator[Tensor]:
+    """Audio embeddings of a recording, a few windows at a time.
+
+    Window j spans frames j stride - context ... (j + 1) stride + context and gives embeddings of its middle stride
+    frames. Windows lie at fixed places from the recording's start, so the result does not depend on how much of it is
+    known yet, beyond `context` frames. Past either end there is silence.
+
+    Args:
+        encoder: the audio encoder.
+        waveform: float32 [T] at encoder.sample_rate.
+        n_frames: embeddings wanted.
+        fps: video frames a second.
+
+    Yields:
+        float32 [f, D]; the f add up to n_frames.
+    """
+    stride, context = encoder.stride_frames, encoder.context_frames
+    n_window = stride + 2 * context
+    length = samples_of(n_window, fps, encoder.sample_rate)
+    first_frames = range(0, n_frames, stride)
+    for begin in range(0, len(first_frames), WINDOWS_AT_ONCE):
+        chosen = first_frames[begin : begin + WINDOWS_AT_ONCE]
+        windows = torch.stack([cut(waveform, frame - context, length, fps, encoder.sample_rate) for frame in chosen])
+        embeddings = encoder(windows, n_window)[:, context : context + stride].flatten(0, 1)
+        yield embeddings[: n_frames - chosen[0]]
+
+
+def cut(waveform: Tensor, frame: int, length: int, fps: float, sample_rate: int) -> Tensor:
+    """`length` samples of a waveform [T] from a frame's first sample on; silence beyond the ends."""
+    begin = round(frame / fps * sample_rate)
+    piece = waveform[max(begin, 0) : max(begin + length, 0)]
+    missing_before = min(max(-begin, 0), length)
+    return F.pad(piece, (missing_before, length - missing_before - len(piece)))
+
+
+def audio_windows(embeddings: Tensor, audio_context: int) -> Iterator[Tensor]:
+    """Motion audio embeddings: for each frame k those of frames k - m_y ... k + m_y, the ends repeated.
+
+    Args:
+        embeddings: [B, F, D].
+        audio_context: m_y.
+
+    Yields:
+        [B, 2 m_y + 1, D], oldest first.
+    """
+    n_frames = embeddings.shape[1]
+    for k in range(n_frames):
+        yield embeddings[:, window_indices(k, n_frames, audio_context)]
+
+
+def window_indices(k: int, n_frames: int, audio_context: int) -> list[int]:
+    """Frames k - m_y ... k + m_y, clipped to 0 ... n_frames - 1."""
+    return [min(max(i, 0), n_frames - 1) for i in range(k - audio_context, k + audio_context + 1)]

@@ -1,0 +1,220 @@
+"""The ADM U-Net (Dhariwal & Nichol 2021, appendix; Diffused Heads, section 3.3) with speech in its residual blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dheads_cli.protocols import Conditioning
+
+ConvModule = TypeVar("ConvModule", bound=nn.Module)
+
+
+class UNet(nn.Module):
+    """Predict a frame's noise, or its difference to the identity frame, from the noised frame and its conditions.
+
+    Channels are `channels * channel_mult[level]`; each level has n_res_blocks residual blocks going down and one more
+    going up. A group norm's 32 groups want widths that are multiples of 32.
+
+    Args:
+        channels: width of the first level; sinusoidal embeddings have this width too, time embeddings four times it.
+        channel_mult: one factor a level.
+        n_res_blocks: residual blocks a level on the way down.
+        attention_levels: levels (0 is the finest) with self-attention after each residual block.
+        head_dim: channels of an attention head, where n_heads is None.
+        n_heads: attention heads.
+        dropout: in the residual blocks.
+        patch_size: pixel-unshuffle factor before the first convolution, pixel-shuffle after the last.
+        n_motion_frames: m_x.
+        grayscale_motion: motion frames have one channel.
+        noised_motion: the level of noise on the motion frames is an input.
+        learned_variance: three more output channels, nu.
+        n_window: audio embeddings in a window, 2 m_y + 1.
+        audio_dim: D.
+        conditioning: the component that makes the conditioning layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        channel_mult: Sequence[int],
+        n_res_blocks: int,
+        attention_levels: Sequence[int],
+        head_dim: int,
+        n_heads: int | None,
+        dropout: float,
+        patch_size: int,
+        n_motion_frames: int,
+        grayscale_motion: bool,
+        noised_motion: bool,
+        learned_variance: bool,
+        n_window: int,
+        audio_dim: int,
+        conditioning: Conditioning,
+    ) -> None:
+        super().__init__()
+        self.channels, self.patch_size = channels, patch_size
+        self.n_motion_frames, self.grayscale_motion = n_motion_frames, grayscale_motion
+        time_dim = 4 * channels
+        self.time_embed = _mlp(channels, time_dim)
+        self.motion_noise_embed = _mlp(channels, time_dim) if noised_motion else None
+        self.audio_embed = conditioning.embed(n_window, audio_dim, time_dim)
+
+        def res_block(n_in: int, n_out: int, resample: nn.Module | None = None) -> ResBlock:
+            layer = conditioning.layer(n_out, time_dim, time_dim)
+            return ResBlock(n_in, n_out, layer, dropout, resample)
+
+        def attention(width: int) -> SelfAttention:
+            heads = n_heads or width // head_dim
+            if heads < 1 or width % heads:
+                raise ValueError(f"{width} channels can't be cut into attention heads of {head_dim}")
+            return SelfAttention(width, heads)
+
+        frame_channels = 3 + 3 + n_motion_frames * (1 if grayscale_motion else 3)
+        widths = [channels * factor for factor in channel_mult]
+        width = widths[0]
+        self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(frame_channels * patch_size**2, width, 3, padding=1))])
+        skips = [width]
+        for level, level_width in enumerate(widths):
+            for _ in range(n_res_blocks):
+                layers: list[nn.Module] = [res_block(width, level_width)]
+                width = level_width
+                if level in attention_levels:
+                    layers.append(attention(width))
+                self.input_blocks.append(Stage(*layers))
+                skips.append(width)
+            if level != len(widths) - 1:
+                self.input_blocks.append(Stage(res_block(width, width, nn.AvgPool2d(2))))
+                skips.append(width)
+        self.middle_block = Stage(res_block(width, width), attention(width), res_block(width, width))
+        self.output_blocks = nn.ModuleList()
+        for level, level_width in reversed(list(enumerate(widths))):
+            for block in range(n_res_blocks + 1):
+                layers = [res_block(width + skips.pop(), level_width)]
+                width = level_width
+                if level in attention_levels:
+                    layers.append(attention(width))
+                if level and block == n_res_blocks:
+                    layers.append(res_block(width, width, nn.Upsample(scale_factor=2, mode="nearest")))
+                self.output_blocks.append(Stage(*layers))
+        out_channels = (6 if learned_variance else 3) * patch_size**2
+        self.out = nn.Sequential(
+            nn.GroupNorm(32, width), nn.SiLU(), _zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
+        )
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        identity_frame: Tensor,
+        motion_frames: Tensor,
+        audio_window: Tensor,
+        motion_noise: Tensor | None = None,
+    ) -> Tensor:
+        """Run the network.
+
+        Args:
+            x_t: noised target frame [B, 3, H, W].
+            t: its original step, 0 ... T - 1 [B].
+            identity_frame: x_Id [B, 3, H, W] in [-1, 1].
+            motion_frames: x_Motion, oldest first [B, M * C, H, W], C = 1 where grayscale, else 3.
+            audio_window: y_Motion, oldest first [B, K, D].
+            motion_noise: sigma of the noise on the motion frames [B]; None is 0. Only where noised_motion.
+
+        Returns:
+            [B, 3 or 6, H, W]: the prediction and, where the variance is learned, nu.
+        """
+        time = self.time_embed(sinusoidal_embedding(t, self.channels).to(x_t.dtype))  # [B, E]
+        if self.motion_noise_embed is not None:
+            level = t.new_zeros(t.shape) if motion_noise is None else motion_noise * 1000
+            time = time + self.motion_noise_embed(sinusoidal_embedding(level, self.channels).to(x_t.dtype))
+        audio = self.audio_embed(audio_window)
+        h = torch.cat([x_t, identity_frame, motion_frames], dim=1)
+        h = F.pixel_unshuffle(h, self.patch_size).contiguous(memory_format=torch.channels_last)
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, time, audio)
+            skips.append(h)
+        h = self.middle_block(h, time, audio)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), time, audio)
+        output: Tensor = F.pixel_shuffle(self.out(h), self.patch_size)
+        return output
+
+
+class Stage(nn.ModuleList):
+    """Layers of one step down or up; residual blocks among them are given the conditions."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(layers)
+
+    def forward(self, h: Tensor, time: Tensor, audio: Tensor) -> Tensor:
+        for layer in self:
+            h = layer(h, time, audio) if isinstance(layer, ResBlock) else layer(h)
+        return h
+
+
+class ResBlock(nn.Module):
+    """GN, SiLU, (resample), conv; conditioning, SiLU, dropout, conv; plus the (resampled, projected) input."""
+
+    def __init__(
+        self, n_in: int, n_out: int, conditioning: nn.Module, dropout: float, resample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, n_in)
+        self.resample = resample
+        self.conv_in = nn.Conv2d(n_in, n_out, 3, padding=1)
+        self.conditioning = conditioning
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = _zeroed(nn.Conv2d(n_out, n_out, 3, padding=1))
+        self.skip = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else None
+
+    def forward(self, x: Tensor, time: Tensor, audio: Tensor) -> Tensor:
+        h = F.silu(self.norm(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.conditioning(self.conv_in(h), time, audio)
+        h = self.conv_out(self.dropout(F.silu(h)))
+        return h + (x if self.skip is None else self.skip(x))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all positions, with a residual connection; heads come first, then q | k | v."""
+
+    def __init__(self, channels: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm = nn.GroupNorm(32, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj = _zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x).reshape(b, c, h * w))  # [B, 3 C, H W]
+        q, k, v = qkv.view(b, self.n_heads, 3, c // self.n_heads, h * w).transpose(3, 4).unbind(2)
+        attended = F.scaled_dot_product_attention(q, k, v)  # [B, heads, H W, head_dim], scale head_dim^-1/2
+        return x + self.proj(attended.transpose(2, 3).reshape(b, c, h * w)).view(b, c, h, w)
+
+
+def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 1e4) -> Tensor:
+    """cat[cos, sin] of t [B] at dim / 2 geometrically spaced frequencies, from 1 to 1 / max_period: [B, dim]."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _mlp(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.SiLU(), nn.Linear(n_out, n_out))
+
+
+def _zeroed(module: ConvModule) -> ConvModule:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module

@@ -1,0 +1,162 @@
+"""What a training run keeps: weights, their moving average, the optimiser's moments; saved, resumed, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import dheads_cli
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import Parts
+from dheads_cli.model.checkpoint import load_tensors, save_tensors, write_atomically
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_io import recipe_to_yaml
+
+# What may change when a run goes on: everything else changes what the weights mean.
+FREE_TO_CHANGE = {
+    "description", "data.path", "data.cache_gb", "train.steps", "train.log_every", "train.checkpoint_every",
+    "train.keep_checkpoints", "train.sample_every", "train.threads", "sample", "evaluate", "preprocess",
+}  # fmt: skip
+
+
+@dataclass
+class State:
+    """Everything that changes while training, and so everything a resumed run needs."""
+
+    parts: Parts
+    parameters: dict[str, nn.Parameter]
+    ema: dict[str, Tensor]
+    optimizer: torch.optim.AdamW
+    step: int = 0
+
+
+def fresh_state(parts: Parts, recipe: Recipe) -> State:
+    """The state before the first step."""
+    parameters = {
+        f"{prefix}.{name}": parameter
+        for prefix, module in parts.trained_modules().items()
+        for name, parameter in module.named_parameters()
+    }
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=recipe.train.lr, weight_decay=recipe.train.weight_decay, fused=True
+    )
+    ema = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    return State(parts, parameters, ema, optimizer)
+
+
+@contextmanager
+def ema_weights(state: State) -> Iterator[None]:
+    """The modules hold the averaged weights inside this block, in evaluation mode."""
+    raw = {name: parameter.detach().clone() for name, parameter in state.parameters.items()}
+    modules = state.parts.trained_modules().values()
+
+    def put(values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in state.parameters.items():
+                parameter.copy_(values[name])
+
+    put(state.ema)
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        put(raw)
+        for module in modules:
+            module.train()
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    return run_dir / "checkpoints" / f"step-{step:06d}.safetensors"
+
+
+def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
+    """Write the checkpoint (EMA weights) and then the resume state (weights, EMA, moments); drop old checkpoints."""
+    info = {
+        "recipe": recipe.model_dump(mode="json"),
+        "step": state.step,
+        "val_loss": val_loss,
+        "version": dheads_cli.__version__,
+    }
+    path = checkpoint_path(run_dir, state.step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, with_buffers(state), info)
+    tensors = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
+    tensors |= {f"ema.{name}": average for name, average in state.ema.items()}
+    for name, parameter in state.parameters.items():
+        moments = state.optimizer.state[parameter]
+        tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
+    save_tensors(run_dir / "resume.safetensors", tensors, info)
+    for old in sorted(path.parent.glob("step-*.safetensors"))[: -recipe.train.keep_checkpoints]:
+        old.unlink()
+
+
+def with_buffers(state: State) -> dict[str, Tensor]:
+    """The averaged weights with the modules' buffers: all a module's state_dict asks for."""
+    buffers = {
+        f"{prefix}.{name}": tensor
+        for prefix, module in state.parts.trained_modules().items()
+        for name, tensor in module.state_dict().items()
+    }
+    return {**buffers, **state.ema}
+
+
+def prepare_run_dir(run_dir: Path, recipe: Recipe, state: State, restart: bool) -> None:
+    """Take up the run that is there, or begin one.
+
+    Raises:
+        DheadsError: what is there was trained with another recipe, or the folder can't be written.
+    """
+    resume = run_dir / "resume.safetensors"
+    if resume.exists() and not restart:
+        tensors, info = load_tensors(resume)
+        changed = [key for key in differences(info["recipe"], recipe.model_dump(mode="json")) if not is_free(key)]
+        if changed:
+            raise DheadsError(
+                f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
+                "choose another folder with --run, or begin anew with --restart"
+            )
+        restore(state, tensors, info["step"])
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DheadsError(f"{run_dir}: can't make the run folder: {error.strerror}") from error
+    if state.step == 0:
+        for old in [resume, run_dir / "log.jsonl", *(run_dir / "checkpoints").glob("step-*.safetensors")]:
+            old.unlink(missing_ok=True)
+    write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe).encode())
+
+
+def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
+    """Put a resume state back."""
+    with torch.no_grad():
+        for name, parameter in state.parameters.items():
+            parameter.copy_(tensors[f"raw.{name}"])
+            state.ema[name].copy_(tensors[f"ema.{name}"])
+            like = {"device": parameter.device, "memory_format": torch.preserve_format}
+            state.optimizer.state[parameter] = {
+                "step": torch.tensor(float(step), device=parameter.device),
+                "exp_avg": torch.empty_like(parameter, **like).copy_(tensors[f"exp_avg.{name}"]),
+                "exp_avg_sq": torch.empty_like(parameter, **like).copy_(tensors[f"exp_avg_sq.{name}"]),
+            }
+    state.step = step
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Paths of the values in which two recipes differ."""
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield prefix + key
+
+
+def is_free(key: str) -> bool:
+    return any(key == free or key.startswith(free + ".") for free in FREE_TO_CHANGE)
