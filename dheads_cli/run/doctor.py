@@ -1,0 +1,212 @@
+"""`dheads doctor`: try, on this machine, everything that `dheads animate` needs, and say what to do where it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dheads_cli import console, registry
+from dheads_cli.errors import DheadsError
+
+FACE = Path(__file__).with_name("doctor_face.jpg")
+CHECKSUMS = "SHA256SUMS"  # in the components' package; the format of sha256sum
+MIN_FREE_GB = 1.0
+REINSTALL = "install dheads again: pip install --force-reinstall dheads"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found of one thing: `remedy` is empty where all is well."""
+
+    name: str
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Nothing to mend."""
+        return not self.remedy
+
+
+def doctor() -> dict[str, Any]:
+    """Check this machine and print a line for each check.
+
+    Returns:
+        {"ok": bool, "checks": [{"name", "ok", "found", "remedy", "needed"}]}; also printed under --json.
+
+    Raises:
+        DheadsError: something that `animate` needs is missing.
+    """
+    checks = [check() for check in (_python, _torch, _device, _bf16, _codecs, _detector, _weights, _disk)]
+    broken = [check for check in checks if check.needed and not check.ok]
+    report = {"ok": not broken, "checks": [asdict(check) | {"ok": check.ok} for check in checks]}
+    rows = [[check.name, "ok" if check.ok else "missing", check.found] for check in checks]
+    todo = "\n".join(f"{check.name}: {check.remedy}" for check in checks if not check.ok)
+    console.table("dheads doctor", ["what", "state", "found"], rows, footer=todo)
+    console.result(report)
+    if broken:
+        names = ", ".join(check.name for check in broken)
+        raise DheadsError(f"`dheads animate` can't run here for want of {names}; the report above says what to do.")
+    return report
+
+
+def _python() -> Check:
+    found = f"{sys.version.split()[0]} ({sys.executable})"
+    fits = (3, 11) <= sys.version_info[:2] < (3, 14)
+    return Check("Python", found, "" if fits else "make a virtual environment with Python 3.11, 3.12 or 3.13")
+
+
+def _torch() -> Check:
+    """torch and torchaudio must be of one release: torchaudio's compiled part fits no other torch."""
+    try:
+        versions = {name: version(name) for name in ("torch", "torchaudio")}
+        import torch  # noqa: F401
+        import torchaudio  # noqa: F401
+    except (PackageNotFoundError, ImportError, OSError) as error:
+        return Check("torch, torchaudio", f"{type(error).__name__}: {error}", REINSTALL)
+    found = ", ".join(f"{name} {number}" for name, number in versions.items())
+    releases = {tuple(number.split("+")[0].split(".")[:2]) for number in versions.values()}
+    return Check("torch, torchaudio", found, "" if len(releases) == 1 else REINSTALL)
+
+
+def _device() -> Check:
+    try:
+        import torch
+    except (ImportError, OSError):
+        return Check("device", "unknown without torch", REINSTALL)
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        memory_gb = card.total_memory / 2**30
+        return Check("device", f"cuda: {card.name}, {memory_gb:.0f} GiB; {torch.cuda.device_count()} in all")
+    n_threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    return Check("device", f"cpu: {n_threads} threads, {instructions}; no CUDA")
+
+
+def _bf16() -> Check:
+    """Arithmetic on the CPU: what it has for bf16, and what a convolution gains by it."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return Check("bf16 on the CPU", "unknown without torch", REINSTALL, needed=False)
+    has = torch.cpu.get_capabilities()
+    units = [name for name in ("avx512_bf16", "amx_bf16") if has.get(name)] or ["no bf16 instructions"]
+    gain = convolution_seconds(torch.float32) / convolution_seconds(torch.bfloat16)
+    return Check("bf16 on the CPU", f"{', '.join(units)}; a convolution runs {gain:.1f} x as fast as in float32")
+
+
+def convolution_seconds(dtype: Any, n_repeats: int = 5) -> float:
+    """Fastest of a few runs of a 3x3 convolution, 128 channels [8, 128, 32, 32], channels last, on the CPU."""
+    import torch
+
+    weight = torch.zeros(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    h = torch.zeros(8, 128, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+    times = []
+    with torch.inference_mode():
+        for _ in range(n_repeats):
+            begun = time.perf_counter()
+            torch.nn.functional.conv2d(h, weight, padding=1)
+            times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def _codecs() -> Check:
+    """Write and read back a moment of each format that dheads writes, with the code that writes it."""
+    try:
+        import numpy as np
+
+        from dheads_cli.data import media
+    except (ImportError, OSError) as error:
+        return Check("codecs", f"{type(error).__name__}: {error}", REINSTALL)
+    frames = np.full((5, 64, 64, 3), 128, dtype=np.uint8)
+    waveform = np.zeros(3200, dtype=np.float32)  # 5 frames of 25 a second at 16 kHz
+
+    def video() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            with media.VideoWriter(path, 25, (64, 64), waveform, 16000) as writer:
+                for frame in frames:
+                    writer.write(frame)
+            media.read_video(path, 25)
+            media.read_audio(path, 16000)
+
+    trials: dict[str, Callable[[], object]] = {
+        "H.264 with AAC": video,
+        "H.264 4:4:4": lambda: media.decode_clip_mp4(media.encode_clip_mp4(frames, 25)),
+        "FLAC": lambda: media.decode_flac(media.encode_flac(waveform, 16000)),
+    }
+    failed = []
+    for name, trial in trials.items():
+        try:
+            trial()
+        except (DheadsError, OSError, ValueError) as error:  # FFmpeg's errors are OSError or ValueError
+            failed.append(f"{name}: {error}")
+    remedy = "install PyAV from its wheel, which carries FFmpeg: pip install --force-reinstall av" if failed else ""
+    return Check("codecs", "; ".join(failed) or ", ".join(trials), remedy)
+
+
+def _detector() -> Check:
+    """Find the face in a small picture that ships with dheads, with the default landmark detector."""
+    from dheads_cli.recipe import Preprocess
+
+    name = Preprocess().detector.use
+    label = f"landmark detector {name}"
+    begun = time.perf_counter()
+    try:
+        from dheads_cli.data import media
+
+        faces = registry.build("landmark_detectors", name).all_faces(media.read_image(FACE))
+    except (DheadsError, ImportError, OSError, RuntimeError) as error:
+        return Check(label, f"{type(error).__name__}: {error}", REINSTALL)
+    if len(faces) != 1:
+        return Check(label, f"{len(faces)} faces in a picture of one", REINSTALL)
+    return Check(label, f"finds the face; start and first picture {time.perf_counter() - begun:.2f} s")
+
+
+def _weights() -> Check:
+    """Compare the weights that ship with the components with their checksums."""
+    folder = components_folder()
+    if folder is None or not (folder / CHECKSUMS).is_file():
+        return Check("shipped weights", f"no {CHECKSUMS} in {folder or 'the components'}", REINSTALL)
+    wrong, n_bytes, lines = [], 0, (folder / CHECKSUMS).read_text().split("\n")
+    expected = [line.split("  ", 1) for line in lines if line]
+    for digest, name in expected:
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{path} is not there")
+            continue
+        data = path.read_bytes()
+        n_bytes += len(data)
+        if hashlib.sha256(data).hexdigest() != digest:
+            wrong.append(f"{path} is damaged")
+    found = "; ".join(wrong) or f"{len(expected)} files, {n_bytes / 1e6:.0f} MB, checksums right"
+    return Check("shipped weights", found, REINSTALL if wrong else "")
+
+
+def components_folder() -> Path | None:
+    """Folder of the package that registers the default audio encoder, found without importing it."""
+    from dheads_cli.recipe import Model
+
+    try:
+        target = registry.find("audio_encoders", Model().audio_encoder.use).target
+    except DheadsError:
+        return None
+    spec = importlib.util.find_spec(target.split(".")[0])
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) if places else None
+
+
+def _disk() -> Check:
+    free_gb = shutil.disk_usage(Path.cwd()).free / 2**30
+    enough = free_gb >= MIN_FREE_GB
+    remedy = "" if enough else f"free at least {MIN_FREE_GB:.0f} GiB: videos are written here"
+    return Check("disk", f"{free_gb:.0f} GiB free in {Path.cwd()}", remedy, needed=False)
