@@ -12,7 +12,7 @@ Shape letters, used in docstrings and at line ends throughout:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Frames = NDArray[np.uint8]  # [F, H, W, 3] RGB
     Landmarks = NDArray[np.float32]  # [F, 68, 2] (x, y) px, NaN where there is no face
 
-    Denoise = Callable[[Tensor, int], "Denoised"]  # (x_t [B, 3, H, W], t) -> the model's view of x_t
-    Noise = Callable[[tuple[int, ...]], Tensor]  # shape -> standard normal float32 on the CPU or the run's device
+Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"  # (x_t [B, 3, H, W], t) -> the model"s view of x_t
+Noise: TypeAlias = "Callable[[tuple[int, ...]], Tensor]"  # shape -> standard normal float32 on the CPU or run"s device
 
 
 @runtime_checkable
@@ -133,8 +133,11 @@ class Clip(Protocol):
 class Metric(Protocol):
     """Score generated clips, one after another, against the real ones they stand for."""
 
-    def update(self, clip: Clip, reference: Clip) -> Mapping[str, float]:
-        """Take one clip in; return its own values by name, or nothing where the metric is only of a whole set."""
+    def update(self, clip: Clip, reference: Clip) -> Mapping[str, float | str]:
+        """Take one clip in; return its own values by name, or nothing where the metric is only of a whole set.
+
+        Both clips have the same number of frames and the same size. A text among the values is a remark on the clip.
+        """
         ...
 
     def compute(self) -> Mapping[str, float]:

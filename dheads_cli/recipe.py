@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A section of a recipe: unknown keys are errors, values never change once read."""
+    """A section of a recipe: unknown keys are errors, "5" is no number, values never change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Component(BaseModel):
@@ -86,10 +87,14 @@ class Model(Section):
     size: int = Field(128, ge=32, le=1024, description="Width and height of the frames, px.")
     patch_size: Literal[1, 2, 4] = Field(1, description="Pixel-unshuffle factor before the first convolution.")
     channels: int = Field(256, ge=32, multiple_of=32, description="Width of the first level.")
-    channel_mult: list[Positive] = Field([1, 2, 3], description="Width of each level as a multiple of `channels`.")
+    channel_mult: list[Positive] = Field(
+        [1, 2, 3], validate_default=True, description="Width of each level as a multiple of `channels`."
+    )
     n_res_blocks: Positive = Field(2, description="Residual blocks a level going down; one more going up.")
     attention_levels: list[int] = Field(
-        [], description="Levels (0 is the finest) with self-attention, besides the middle block's."
+        [],
+        validate_default=True,
+        description="Levels (0 is the finest) with self-attention, besides the middle block's.",
     )
     head_dim: Positive = Field(64, description="Channels of one attention head, where n_heads is not given.")
     n_heads: Positive | None = Field(None, description="Attention heads; None takes channels / head_dim.")
@@ -106,14 +111,27 @@ class Model(Section):
     learned_variance: bool = Field(True, description="Predict the variance interpolation nu in three more channels.")
     n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
 
-    @model_validator(mode="after")
-    def _fits(self) -> Model:
-        multiple = self.patch_size * 2 ** (len(self.channel_mult) - 1)
-        if self.size % multiple:
-            raise ValueError(f"size {self.size} must be a multiple of {multiple} (patch_size x 2^(levels - 1))")
-        if wrong := [level for level in self.attention_levels if not 0 <= level < len(self.channel_mult)]:
-            raise ValueError(f"attention_levels {wrong} do not exist: there are levels 0 to {len(self.channel_mult) - 1}")
-        return self
+    # Field by field, so that these are reported beside all other mistakes of the section.
+
+    @field_validator("channel_mult")
+    @classmethod
+    def _levels_halve_the_size(cls, channel_mult: list[int], info: ValidationInfo) -> list[int]:
+        size, patch_size = info.data.get("size"), info.data.get("patch_size")
+        if not channel_mult:
+            raise PydanticCustomError("misfit", "must name at least one level, such as [1, 2, 3]")
+        if size and patch_size and size % (multiple := patch_size * 2 ** (len(channel_mult) - 1)):
+            text = "must be a multiple of {multiple} (patch_size x 2^(levels - 1)), not {size}"
+            raise PydanticCustomError("misfit", text, {"multiple": multiple, "size": size, "field": "size"})
+        return channel_mult
+
+    @field_validator("attention_levels")
+    @classmethod
+    def _levels_exist(cls, attention_levels: list[int], info: ValidationInfo) -> list[int]:
+        n_levels = len(info.data.get("channel_mult", attention_levels))
+        if wrong := [level for level in attention_levels if not 0 <= level < n_levels]:
+            text = "{wrong} do not exist: there are levels 0 to {last}"
+            raise PydanticCustomError("misfit", text, {"wrong": str(wrong), "last": n_levels - 1})
+        return attention_levels
 
 
 class Train(Section):
@@ -126,7 +144,7 @@ class Train(Section):
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema_decay: Fraction = Field(0.999, description="Decay of the moving average of weights that samples are drawn with.")
+    ema_decay: Fraction = Field(0.999, description="Decay of the moving average of weights that samples use.")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto is bf16 where the device is faster with it."
     )

@@ -46,9 +46,9 @@ def entries(kind: str) -> dict[str, list[Entry]]:
 
 
 def nearest(name: str, names: Mapping[str, Any] | list[str]) -> str:
-    """A suggestion for a mistyped name: "; did you mean 'ddim'?", or "" where nothing is near."""
+    """The end of a sentence about a mistyped name: "; did you mean 'ddim'?", or "." where nothing is near."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def find(kind: str, name: str) -> Entry:

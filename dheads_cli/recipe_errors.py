@@ -1,0 +1,136 @@
+"""What is wrong with a recipe, every mistake at once, in plain words and with its position."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dheads_cli import registry
+from dheads_cli.errors import DheadsError
+from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
+from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    name: info.annotation
+    for name, info in Recipe.model_fields.items()
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+}
+
+
+def validate(document: Document, name: str) -> tuple[Recipe | None, list[Mistake]]:
+    """Check a document against the schema.
+
+    Args:
+        document: what was read.
+        name: the file, where a mistake has no better position.
+    """
+    try:
+        return Recipe.model_validate(document.data), []
+    except ValidationError as error:
+        return None, [_mistake(item, document, name) for item in error.errors(include_url=False)]
+
+
+def _mistake(item: Any, document: Document, name: str) -> Mistake:
+    loc = (*item["loc"][:-1], item.get("ctx", {}).get("field", item["loc"][-1])) if item["loc"] else ()
+    where = document.keys.get(loc, name) if item["type"] == "extra_forbidden" else place(document, loc, name)
+    return Mistake(where, f"{dotted(loc)}: {_words(item, loc)}")
+
+
+def place(document: Document, loc: Loc, name: str) -> str:
+    """Position of a value, or of what it is missing from."""
+    return next((document.values[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in document.values), name)
+
+
+def _words(item: Any, loc: Loc) -> str:
+    """A pydantic error in plain words."""
+    kind, given, ctx = item["type"], item["input"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key{_nearest_key(loc)}"
+    if kind == "missing":
+        return "is needed but not given"
+    if kind == "string_pattern_mismatch":
+        return f"must be letters, digits, '.', '-' and '_', the first a letter or digit, not {given!r}"
+    wanted = {
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "list_type": "a list, written [a, b]",
+        "model_type": "a section of `key: value` lines",
+        "literal_error": ctx.get("expected", ""),
+        "greater_than": f"above {ctx.get('gt')}",
+        "greater_than_equal": f"at least {ctx.get('ge')}",
+        "less_than": f"below {ctx.get('lt')}",
+        "less_than_equal": f"at most {ctx.get('le')}",
+        "multiple_of": f"a multiple of {ctx.get('multiple_of')}",
+    }
+    if kind == "model_type" and dotted(loc[:2]) in COMPONENT_PATHS:
+        wanted["model_type"] = "a component: NAME, or {use: NAME, option: value}"
+    if kind not in wanted:
+        return str(item["msg"])
+    if given is None:
+        return f"has no value; it must be {wanted[kind]}"
+    quotes = f'; in quotes it is text: "{given}"' if kind == "string_type" and isinstance(given, int | float) else ""
+    return f"must be {wanted[kind]}, not {repr(given) if isinstance(given, str) else flow(given)}{quotes}"
+
+
+def _nearest_key(loc: Loc) -> str:
+    section = SECTIONS.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
+    here, key = list(section.model_fields), str(loc[-1])
+    if (near := registry.nearest(key, here)) != ".":
+        return near
+    homes = [f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields]
+    if homes := homes + [key] * (key in Recipe.model_fields):
+        return f"; did you mean {' or '.join(map(repr, homes))}?"
+    return f"; the keys here are {', '.join(here)}"
+
+
+def component_mistakes(document: Document, name: str) -> list[Mistake]:
+    """Unknown components, and wrong options, among those that the document itself names.
+
+    A component's module is imported only where it is given options: its name alone is checked by metadata.
+    """
+    mistakes: list[Mistake] = []
+    for path, kind in COMPONENT_PATHS.items():
+        section, key = path.split(".")
+        values = document.data.get(section)
+        value = values.get(key) if isinstance(values, dict) else None
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                mistakes += _of_component(kind, item, (section, key, index), document, name)
+        else:
+            mistakes += _of_component(kind, value, (section, key), document, name)
+    return mistakes
+
+
+def _of_component(kind: str, item: Any, loc: Loc, document: Document, name: str) -> list[Mistake]:
+    try:
+        component = Component.model_validate(item)
+    except ValidationError:
+        return []  # no component at all; where that is a mistake, the schema says so
+    mistakes = []
+    for option, text in _wrong_options(kind, component).items():
+        at = (*loc, option) if option else loc
+        precise = (*loc, "use") if not option and isinstance(item, dict) else at
+        mistakes.append(Mistake(place(document, precise, name), f"{dotted(at)}: {text}"))
+    return mistakes
+
+
+def _wrong_options(kind: str, component: Component) -> dict[str, str]:
+    if component.options:
+        return registry.option_errors(kind, component.use, component.options)
+    try:
+        registry.find(kind, component.use)
+    except DheadsError as error:
+        return {"": str(error)}
+    return {}
+
+
+def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """In the order of the file, each once, then those of overrides."""
+    return sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.position or (sys.maxsize, 0))

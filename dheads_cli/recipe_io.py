@@ -1,0 +1,233 @@
+"""Recipes from files, overrides and checkpoints, with the position of every mistake and the origin of every value."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from dheads_cli import registry
+from dheads_cli.errors import DheadsError
+from dheads_cli.recipe import Component, Recipe
+from dheads_cli.recipe_errors import SECTIONS, component_mistakes, in_order, validate
+from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow, parse
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe and where it came from."""
+
+    recipe: Recipe
+    origins: dict[str, str]  # each value's path, such as "train.lr", to "default", "FILE:LINE:COL" or "--set"
+    path: Path
+
+
+def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Loaded:
+    """Read a recipe.
+
+    Args:
+        ref: a path, or the name of a shipped recipe such as "tiny".
+        overrides: `a.b=value` each, the value in YAML.
+
+    Raises:
+        DheadsError: the file can't be read, or all mistakes in it and in the overrides, one a line.
+    """
+    path = _locate(ref)
+    name = str(path)
+    document = parse(_read_text(path), name)
+    if document.data is None and not document.mistakes:
+        document.data = {}
+    if not isinstance(document.data, dict):
+        wrong = document.mistakes or [Mistake(name, "a recipe is made of `key: value` lines; see recipes/tiny.yaml")]
+        raise DheadsError("\n".join(map(str, wrong)))
+    for override in overrides:
+        _set(document, override)
+    recipe, wrong = validate(document, name)
+    wrong = document.mistakes + wrong + component_mistakes(document, name)
+    if recipe is None or wrong:
+        raise DheadsError("\n".join(map(str, in_order(wrong))))
+    return Loaded(recipe, _origins(recipe, document), path)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with dheads, by name."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_recipes", package.parent / "recipes"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def recipe_to_yaml(recipe: Recipe, origins: Mapping[str, str] | None = None) -> str:
+    """The complete recipe as YAML that reads back the same; with `origins`, each line ends in its value's origin."""
+    lines = list(_lines(recipe))
+    width = max(len(text) for text, _ in lines if len(text) <= 48)  # a long text does not push the rest aside
+    if origins is None:
+        return "".join(f"{text}\n" for text, _ in lines)
+    return "".join(f"{text:{width}}  # {origins[path]}\n" if path else f"{text}\n" for text, path in lines)
+
+
+def recipe_from_json(text: str, where: str = "checkpoint") -> Recipe:
+    """The recipe that a checkpoint carries.
+
+    Args:
+        text: JSON, as `recipe.model_dump_json()` wrote it.
+        where: the checkpoint, for errors.
+
+    Raises:
+        DheadsError: the text is no recipe.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DheadsError(f"{where}: its recipe is not JSON ({error}): the file is damaged") from error
+    if not isinstance(data, dict):
+        raise DheadsError(f"{where}: its recipe is not a recipe: the file is damaged")
+    recipe, mistakes = validate(Document(data), where)
+    if recipe is None:
+        raise DheadsError("\n".join(map(str, mistakes)))
+    return recipe
+
+
+# Finding and reading the file
+
+
+def _locate(ref: str) -> Path:
+    path = Path(ref)
+    known = shipped_recipes()
+    if path.suffix not in (".yaml", ".yml") and os.sep not in ref and "/" not in ref:
+        if ref not in known:
+            raise DheadsError(f"no recipe is called {ref!r}{registry.nearest(ref, known)} {_shipped(known)}")
+        return _short(known[ref])
+    if path.is_dir():
+        inside = path / "recipe.yaml"
+        hint = f"; its recipe is {inside}" if inside.is_file() else ""
+        raise DheadsError(f"{ref}: is a folder, not a recipe{hint}")
+    if not path.exists():
+        siblings = [str(other) for pattern in ("*.yaml", "*.yml") for other in path.parent.glob(pattern)]
+        raise DheadsError(f"{ref}: no such file{registry.nearest(ref, siblings)} {_shipped(known)}".rstrip())
+    return path
+
+
+def _shipped(known: Mapping[str, Path]) -> str:
+    return f"Shipped recipes: {', '.join(known) or 'none'}; any other is given by its path, such as ./mine.yaml."
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DheadsError(f"{path}:{line}: not UTF-8 text; save the recipe as UTF-8") from error
+    except OSError as error:
+        raise DheadsError(f"{path}: can't be read: {error.strerror}") from error
+
+
+# Overrides
+
+
+def _set(document: Document, override: str) -> None:
+    where = f"--set {override}"
+    key, equals, text = override.partition("=")
+    loc: Loc = tuple(key.strip().split("."))
+    if not equals or not all(loc):
+        document.mistakes.append(Mistake(where, "write it as KEY=VALUE, such as --set train.lr=1e-4"))
+        return
+    value = parse(text, where, positions=False)
+    if value.mistakes:
+        document.mistakes += value.mistakes
+        return
+    if key.strip() in SECTIONS:
+        example = f"{key.strip()}.{next(iter(SECTIONS[key.strip()].model_fields))}=..."
+        document.mistakes.append(Mistake(where, f"{key.strip()} is a section; set one of its keys: --set {example}"))
+        return
+    holder = _holder(document, loc, where)
+    if holder is None:
+        return
+    for known in (document.keys, document.values):
+        for old in [old for old in known if old[: len(loc)] == loc]:
+            del known[old]
+    holder[str(loc[-1])] = value.data
+    document.keys[loc] = where
+    document.values.update({(*loc, *inner): where for inner in value.values})
+
+
+def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
+    """The mapping that an override's last key goes into, made where it is missing."""
+    holder = document.data
+    for depth, part in enumerate(loc[:-1]):
+        here = loc[: depth + 1]
+        inner, field = holder.get(part), _field_at(here)
+        if field and isinstance(field.default, Component) and isinstance(inner, str | None):
+            # `sample.sampler.steps=5` gives options to a component that was only named, or not mentioned.
+            inner = {"use": inner or field.default.use}
+            if here in document.values:
+                document.values[(*here, "use")] = document.values[here]
+        elif field is None and inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            text = f"{dotted(here)} has no keys; set it whole: --set {dotted(here)}=..."
+            document.mistakes.append(Mistake(where, text))
+            return None
+        holder[part] = inner
+        holder = inner
+    return holder  # type: ignore[no-any-return]
+
+
+def _field_at(loc: Loc) -> FieldInfo | None:
+    """The schema's field at `section.key`; None for sections and for what the schema does not know."""
+    section = SECTIONS.get(str(loc[0]))
+    return section.model_fields.get(str(loc[1])) if section and len(loc) == 2 else None
+
+
+# Showing
+
+
+def _lines(recipe: Recipe) -> Any:
+    """(line, path of its value or "") of the complete recipe."""
+    for name in Recipe.model_fields:
+        value = getattr(recipe, name)
+        if name not in SECTIONS:
+            yield f"{name}: {flow(value)}", name
+            continue
+        yield "", ""
+        yield f"{name}:", ""
+        for key in SECTIONS[name].model_fields:
+            yield from _field(f"{name}.{key}", key, getattr(value, key))
+
+
+def _field(path: str, key: str, value: Any) -> Any:
+    if not isinstance(value, Component):
+        yield f"  {key}: {flow(_plain(value))}", path
+    elif not value.options:
+        yield f"  {key}: {flow(value.use)}", f"{path}.use"
+    else:
+        yield f"  {key}:", ""
+        for option, each in {"use": value.use, **value.options}.items():
+            yield f"    {flow(option)}: {flow(each)}", f"{path}.{option}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.model_dump() if isinstance(value, Component) else value
+
+
+def _origins(recipe: Recipe, document: Document) -> dict[str, str]:
+    origins = {}
+    for _, path in _lines(recipe):
+        if not path:
+            continue
+        loc: Loc = tuple(path.split("."))
+        where = document.values.get(loc) or (document.values.get(loc[:-1]) if loc[-1] == "use" else None)
+        origins[path] = "default" if where is None else "--set" if where.startswith("--set ") else where
+    return origins
