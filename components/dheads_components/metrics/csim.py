@@ -1,0 +1,126 @@
+"""Identity: cosine similarity of face-recognition embeddings to the identity frame."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dheads_cli.errors import DheadsError
+
+if TYPE_CHECKING:
+    from dheads_cli.protocols import Clip, Frames
+
+NETWORK = "dlib face recognition ResNet"
+WEIGHTS_FILE = "dlib_face_recognition_resnet_model_v1.dat"  # Davis King, CC0
+WEIGHTS_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+WEIGHTS_PACKAGE = "face_recognition_models"  # import name; face-recognition-models and its -ng fork carry the file
+CACHE = Path("~/.cache/dheads")
+CHIP_PX, CHIP_PADDING = 150, 0.25  # what the network was trained on
+WORK_PX = 256  # smaller frames are enlarged first: dlib takes landmarks as whole pixels
+
+
+class CSIM:
+    """Mean cosine of dlib ResNet embeddings [128] of a clip's frames to that of its identity frame.
+
+    The network learned Euclidean distances, so its cosines are high throughout: read a value against the ground-truth
+    row and against what two different people score (docs/METRICS.md). Faces are aligned by the mean landmarks of the
+    real clip, as all frames of an aligned clip, and its identity frame, share one geometry: a frame without a face is
+    scored too, and low.
+
+    Args:
+        weights: the network's file; None looks in ~/.cache/dheads, then in the package of the extra dheads[csim].
+        stride: every how many frames one is scored.
+    """
+
+    def __init__(self, weights: str | None = None, stride: int = 5) -> None:
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, not {stride}")
+        self.stride = stride
+        self._network = _load(find_weights(weights))
+        self._clips: list[float] = []
+
+    @property
+    def weights(self) -> str:
+        """Network, file and checksum."""
+        return f"{NETWORK}, {WEIGHTS_FILE} sha256 {WEIGHTS_SHA256[:12]}, every {self.stride}. frame"
+
+    def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
+        """CSIM of one clip."""
+        landmarks = reference.landmarks
+        seen = np.isfinite(landmarks).all(axis=(1, 2))
+        if not seen.any():
+            return {"CSIM note": "the real clip has no frame with a face: left out of CSIM"}
+        geometry = landmarks[seen].astype(np.float64).mean(axis=0)
+        pictures = np.concatenate([clip.identity[None], clip.frames[:: self.stride]])
+        embeddings = self.embed(pictures, geometry)
+        self._clips.append(float((embeddings[1:] @ embeddings[0]).mean()))
+        return {"CSIM": self._clips[-1]}
+
+    def compute(self) -> dict[str, float]:
+        """Mean over clips."""
+        return {"CSIM": float(np.mean(self._clips))} if self._clips else {}
+
+    def embed(self, frames: Frames, landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
+        """uint8 RGB [F, H, W, 3], the face at landmarks [68, 2] px in each -> embeddings of length 1, [F, 128]."""
+        import dlib
+
+        scale = max(1.0, WORK_PX / min(frames.shape[1:3]))
+        x_y = np.floor(landmarks * scale).astype(int)  # the pixel that holds each point
+        low, high = x_y.min(axis=0), x_y.max(axis=0)
+        face = dlib.full_object_detection(
+            dlib.rectangle(*map(int, (*low, *high))), [dlib.point(int(x), int(y)) for x, y in x_y]
+        )
+        chips = [dlib.get_face_chip(_enlarge(frame, scale), face, CHIP_PX, CHIP_PADDING) for frame in frames]
+        vectors = np.array(self._network.compute_face_descriptor(chips), dtype=np.float64)
+        unit: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+
+def find_weights(option: str | None = None) -> Path:
+    """The network's file: as given, cached, or inside the package that carries it.
+
+    Raises:
+        DheadsError: it is nowhere, or is another file than expected.
+    """
+    if option is not None:
+        places = [Path(option).expanduser()]
+    else:
+        spec = importlib.util.find_spec(WEIGHTS_PACKAGE)  # only located: the package's own code is not run
+        folders = (spec.submodule_search_locations if spec else None) or []
+        places = [CACHE.expanduser() / WEIGHTS_FILE, *(Path(folder) / "models" / WEIGHTS_FILE for folder in folders)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise DheadsError(
+            f"metric 'csim' needs {WEIGHTS_FILE} (looked at {', '.join(map(str, places))}): "
+            f"install it with `pip install 'dheads[csim]'`, or put the file in {CACHE}."
+        )
+    with found.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != WEIGHTS_SHA256:
+        raise DheadsError(
+            f"{found} is not the {NETWORK}: its sha256 is {sha256}, not {WEIGHTS_SHA256}. Replace it, or remove it."
+        )
+    return found
+
+
+@cache
+def _load(path: Path) -> Any:
+    try:
+        import dlib
+    except ImportError as error:
+        raise DheadsError("metric 'csim' needs dlib: install it with `pip install 'dheads[csim]'`.") from error
+    return dlib.face_recognition_model_v1(str(path))
+
+
+def _enlarge(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    if scale == 1:
+        return np.ascontiguousarray(frame)
+    enlarged = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(enlarged, dtype=np.uint8)

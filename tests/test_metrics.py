@@ -1,0 +1,191 @@
+"""Metrics, each on clips whose score is known beforehand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dheads_cli.data.align import MEAN_FACE
+from dheads_cli.errors import DheadsError
+from dheads_cli.protocols import Metric
+from dheads_components.metrics.csim import CSIM, find_weights
+from dheads_components.metrics.lmd import LMD
+from dheads_components.metrics.mouth import Mouth, mouth_opening
+from dheads_components.metrics.psnr import PSNR
+from dheads_components.metrics.ssim import SSIM
+
+N_FRAMES = 75
+INTEROCULAR = float(MEAN_FACE[42:48, 0].mean() - MEAN_FACE[36:42, 0].mean())
+
+
+@dataclass
+class FakeClip:
+    """A clip of given frames and landmarks."""
+
+    landmarks: NDArray[np.float32] = field(default_factory=lambda: face(np.zeros(N_FRAMES)))
+    frames: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((N_FRAMES, 32, 32, 3), np.uint8))
+    id: str = "clip"
+    fps: float = 25.0
+
+    @property
+    def identity(self) -> NDArray[np.uint8]:
+        return self.frames[0]
+
+
+def face(opening: NDArray[np.float64], size_px: float = 40.0) -> NDArray[np.float32]:
+    """Mean faces [F, 68, 2] whose inner lips stand open by `opening` interocular distances."""
+    points = np.repeat(MEAN_FACE[None], len(opening), axis=0)
+    points[:, [67, 66, 65], 1] = points[:, [61, 62, 63], 1] + (opening * INTEROCULAR)[:, None]
+    return (points * size_px + 12).astype(np.float32)
+
+
+def speech(seed: int = 0, n_frames: int = N_FRAMES) -> NDArray[np.float64]:
+    """A mouth opening that varies as in speech, without repeating itself."""
+    steps = np.random.RandomState(seed).rand(n_frames + 2)
+    return 0.3 * (steps[:-2] + steps[1:-1] + steps[2:]) / 3
+
+
+def clips_of(opening: NDArray[np.float64], real: NDArray[np.float64]) -> tuple[FakeClip, FakeClip]:
+    return FakeClip(face(opening)), FakeClip(face(real))
+
+
+@pytest.mark.parametrize("metric", [Mouth(), LMD(), SSIM(), PSNR()])
+def test_metrics_keep_the_contract(metric: Metric) -> None:
+    assert isinstance(metric, Metric)
+    assert metric.compute() == {}
+    values = metric.update(FakeClip(face(speech())), FakeClip(face(speech(1))))
+    assert all(isinstance(value, float) for value in values.values())
+    assert all(isinstance(value, float) for value in metric.compute().values())
+
+
+def test_opening_is_in_interocular_distances() -> None:
+    assert mouth_opening(face(np.array([0.0, 0.25, 0.5]), size_px=64)) == pytest.approx([0, 0.25, 0.5], abs=1e-5)
+
+
+def test_the_same_mouth_correlates_wholly() -> None:
+    values = Mouth().update(*clips_of(speech(), speech()))
+    assert values["mouth r"] == pytest.approx(1)
+    assert values["mouth lag [frames]"] == 0
+    assert values["mouth amplitude"] == pytest.approx(1)
+    assert "mouth note" not in values
+
+
+def test_a_mouth_two_frames_late_has_lag_two() -> None:
+    trace = speech(n_frames=N_FRAMES + 2)
+    values = Mouth().update(*clips_of(trace[:-2], trace[2:]))
+    assert values["mouth lag [frames]"] == 2
+    assert values["mouth best r"] == pytest.approx(1)
+    assert values["mouth r"] < 0.8
+    early = Mouth().update(*clips_of(trace[2:], trace[:-2]))
+    assert early["mouth lag [frames]"] == -2
+
+
+def test_an_inverted_mouth_correlates_negatively() -> None:
+    assert Mouth().update(*clips_of(0.4 - speech(), speech()))["mouth r"] == pytest.approx(-1)
+
+
+def test_half_the_movement_is_half_the_amplitude() -> None:
+    values = Mouth().update(*clips_of(speech() / 2 + 0.1, speech()))
+    assert values["mouth r"] == pytest.approx(1)
+    assert values["mouth amplitude"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_still_mouth_scores_zero_and_says_why() -> None:
+    metric = Mouth()
+    values = metric.update(*clips_of(np.full(N_FRAMES, 0.2), speech()))
+    assert (values["mouth r"], values["mouth best r"], values["mouth lag [frames]"]) == (0, 0, 0)
+    assert "generated mouth does not move" in str(values["mouth note"])
+    metric.update(*clips_of(speech(), speech()))
+    assert metric.compute()["mouth r"] == pytest.approx(0.5)
+    assert metric.compute()["mouth r min"] == 0
+
+
+def test_frames_without_a_face_are_left_out_of_r() -> None:
+    clip, reference = clips_of(speech(), speech())
+    clip.landmarks[10:20] = np.nan
+    reference.landmarks[40:45] = np.nan
+    values = Mouth().update(clip, reference)
+    assert values["mouth r"] == pytest.approx(1)
+    assert values["face found"] == pytest.approx(65 / 75)
+    clip.landmarks[3:] = np.nan
+    values = Mouth().update(clip, reference)
+    assert values["mouth r"] == 0
+    assert "in 3 frames only" in str(values["mouth note"])
+
+
+def test_mouth_sums_up_over_clips() -> None:
+    metric = Mouth()
+    for opening in (speech(), speech(), 0.4 - speech()):
+        metric.update(*clips_of(opening, speech()))
+    totals = metric.compute()
+    assert totals["mouth r"] == pytest.approx(1 / 3)
+    assert totals["mouth r median"] == pytest.approx(1)
+    assert totals["mouth r min"] == pytest.approx(-1)
+
+
+def test_landmark_distance_forgets_where_the_face_is() -> None:
+    real = FakeClip(face(speech()))
+    moved = FakeClip(real.landmarks + np.float32(5))
+    assert LMD().update(moved, real) == pytest.approx({"LMD [px]": 0, "M-LMD [px]": 0}, abs=1e-5)
+
+
+def test_one_landmark_astray_has_a_known_distance() -> None:
+    real, astray = FakeClip(), FakeClip()
+    astray.landmarks[:, 60, 0] += 68
+    # The point lies 68 - 68/n from its place, the n - 1 others 68/n from theirs.
+    values = LMD().update(astray, real)
+    assert values["LMD [px]"] == pytest.approx(2 * 67 / 68, rel=1e-5)
+    assert values["M-LMD [px]"] == pytest.approx(2 * 68 * 19 / 20**2, rel=1e-5)
+
+
+def test_a_clip_without_faces_is_left_out_of_lmd_and_says_so() -> None:
+    metric, clip = LMD(), FakeClip()
+    clip.landmarks[:] = np.nan
+    assert "left out" in str(metric.update(clip, FakeClip())["LMD note"])
+    assert metric.compute() == {}
+
+
+def uniform(level: int) -> FakeClip:
+    return FakeClip(frames=np.full((N_FRAMES, 32, 32, 3), level, np.uint8))
+
+
+def test_ssim_of_equal_frames_is_one_and_of_uniform_ones_follows_the_formula() -> None:
+    noise = FakeClip(frames=np.random.RandomState(0).randint(0, 256, (N_FRAMES, 32, 32, 3)).astype(np.uint8))
+    assert SSIM().update(noise, noise)["SSIM"] == pytest.approx(1)
+    c_1 = (0.01 * 255) ** 2
+    expected = (2 * 100 * 150 + c_1) / (100**2 + 150**2 + c_1)
+    assert SSIM().update(uniform(100), uniform(150))["SSIM"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_psnr_follows_the_formula_and_is_infinite_without_noise() -> None:
+    metric = PSNR()
+    assert metric.update(uniform(100), uniform(110))["PSNR [dB]"] == pytest.approx(10 * math.log10(255**2 / 100))
+    assert metric.update(uniform(100), uniform(100))["PSNR [dB]"] == math.inf
+    assert metric.compute()["PSNR [dB]"] == math.inf
+
+
+def test_csim_says_which_file_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DheadsError, match=r"pip install 'dheads\[csim\]'"):
+        find_weights(str(tmp_path / "none.dat"))
+
+
+def test_csim_refuses_another_file(tmp_path: Path) -> None:
+    (tmp_path / "weights.dat").write_bytes(b"something else")
+    with pytest.raises(DheadsError, match="sha256"):
+        find_weights(str(tmp_path / "weights.dat"))
+
+
+def test_csim_of_the_identity_frame_itself_is_one() -> None:
+    pytest.importorskip("dlib", reason="needs the extra dheads[csim]")
+    try:
+        metric = CSIM(stride=40)
+    except DheadsError as error:
+        pytest.skip(str(error))
+    assert metric.update(uniform(90), FakeClip())["CSIM"] == pytest.approx(1)
+    assert metric.compute()["CSIM"] == pytest.approx(1)
+    assert "sha256" in metric.weights
