@@ -143,20 +143,21 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
+def progress(title: str, total: float | None = None, unit: str = "", done: float = 0) -> Iterator[Bar]:
     """Show progress with rate and time left on stderr: a live bar on a terminal, otherwise a line every 10 s.
 
     Args:
         title: what is being done.
         total: units of work, or None where the number is not known.
         unit: what is counted, such as "clips".
+        done: units done before, where work is resumed; they do not count for the rate.
     """
     if _settings.quiet:
         yield _Silent()
     elif sys.stderr.isatty():
-        yield from _live(title, total, unit)
+        yield from _live(title, total, unit, done)
     else:
-        bar = _Lines(title, total, unit)
+        bar = _Lines(title, total, unit, done)
         yield bar
         bar.finish()
 
@@ -172,9 +173,9 @@ class _Silent:
 class _Lines:
     """A plain line at most every PLAIN_EVERY_S seconds, and one at the end."""
 
-    def __init__(self, title: str, total: float | None, unit: str) -> None:
+    def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done, self.text = 0.0, ""
+        self.done, self.done_before, self.text = done, done, ""
         self.begun_s = self.shown_s = time.monotonic()
 
     def advance(self, n: float = 1) -> None:
@@ -187,7 +188,7 @@ class _Lines:
 
     def show(self) -> None:
         self.shown_s = time.monotonic()
-        rate = self.done / max(self.shown_s - self.begun_s, 1e-9)
+        rate = (self.done - self.done_before) / max(self.shown_s - self.begun_s, 1e-9)
         left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
         self._print(f"{rate:.3g} {self.unit or 'steps'}/s{left}")
 
@@ -200,7 +201,7 @@ class _Lines:
         print(f"{self.title}: {', '.join(words)}", file=sys.stderr, flush=True)
 
 
-def _live(title: str, total: float | None, unit: str) -> Iterator[Bar]:
+def _live(title: str, total: float | None, unit: str, done: float) -> Iterator[Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
@@ -215,7 +216,7 @@ def _live(title: str, total: float | None, unit: str) -> Iterator[Bar]:
     name, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), Rate(), note)
     with Progress(*columns, console=_rich_on(sys.stderr), speed_estimate_period=60) as shown:
-        task = shown.add_task(title, total=total, note="")
+        task = shown.add_task(title, total=total, completed=done, note="")
 
         class Live:
             def advance(self, n: float = 1) -> None:
