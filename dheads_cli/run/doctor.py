@@ -47,17 +47,23 @@ def doctor() -> dict[str, Any]:
     Raises:
         DheadsError: something that `animate` needs is missing.
     """
-    checks = [check() for check in (_python, _torch, _device, _bf16, _codecs, _detector, _weights, _disk)]
+    return report(
+        [_python(), _torch(), _device(), _bf16(), _codecs(), _detector(), weights(components_folder()), _disk()]
+    )
+
+
+def report(checks: list[Check]) -> dict[str, Any]:
+    """Show what the checks found; returns and raises as `doctor` does."""
     broken = [check for check in checks if check.needed and not check.ok]
-    report = {"ok": not broken, "checks": [asdict(check) | {"ok": check.ok} for check in checks]}
+    found = {"ok": not broken, "checks": [asdict(check) | {"ok": check.ok} for check in checks]}
     rows = [[check.name, "ok" if check.ok else "missing", check.found] for check in checks]
     todo = "\n".join(f"{check.name}: {check.remedy}" for check in checks if not check.ok)
     console.table("dheads doctor", ["what", "state", "found"], rows, footer=todo)
-    console.result(report)
+    console.result(found)
     if broken:
         names = ", ".join(check.name for check in broken)
         raise DheadsError(f"`dheads animate` can't run here for want of {names}; the report above says what to do.")
-    return report
+    return found
 
 
 def _python() -> Check:
@@ -172,13 +178,12 @@ def _detector() -> Check:
     return Check(label, f"finds the face; start and first picture {time.perf_counter() - begun:.2f} s")
 
 
-def _weights() -> Check:
-    """Compare the weights that ship with the components with their checksums."""
-    folder = components_folder()
+def weights(folder: Path | None) -> Check:
+    """Compare the weights that ship in the components' folder with their checksums."""
     if folder is None or not (folder / CHECKSUMS).is_file():
         return Check("shipped weights", f"no {CHECKSUMS} in {folder or 'the components'}", REINSTALL)
-    wrong, n_bytes, lines = [], 0, (folder / CHECKSUMS).read_text().split("\n")
-    expected = [line.split("  ", 1) for line in lines if line]
+    expected = [line.split("  ", 1) for line in (folder / CHECKSUMS).read_text().splitlines()]
+    wrong, n_bytes = [], 0
     for digest, name in expected:
         path = folder / name
         if not path.is_file():
