@@ -143,7 +143,7 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: float | None = None, unit: str = "", done: float = 0) -> Iterator[Bar]:
+def progress(title: str, total: float | None = None, unit: str = "", done: int = 0) -> Iterator[Bar]:
     """Show progress with rate and time left on stderr: a live bar on a terminal, otherwise a line every 10 s.
 
     Args:
@@ -173,9 +173,9 @@ class _Silent:
 class _Lines:
     """A plain line at most every PLAIN_EVERY_S seconds, and one at the end."""
 
-    def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
+    def __init__(self, title: str, total: float | None, unit: str, done: int) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done, self.done_before, self.text = done, done, ""
+        self.done, self.done_before, self.text = float(done), done, ""
         self.begun_s = self.shown_s = time.monotonic()
 
     def advance(self, n: float = 1) -> None:
@@ -201,7 +201,7 @@ class _Lines:
         print(f"{self.title}: {', '.join(words)}", file=sys.stderr, flush=True)
 
 
-def _live(title: str, total: float | None, unit: str, done: float) -> Iterator[Bar]:
+def _live(title: str, total: float | None, unit: str, done: int) -> Iterator[Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
