@@ -1,0 +1,358 @@
+"""`dheads preprocess`: a corpus of videos -> shards of aligned faces with their sound."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+import os
+import signal
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from dheads_cli import console, registry
+from dheads_cli.data import align, media, shards
+from dheads_cli.data.corpora import ClipSource, CorpusListing, list_corpus
+from dheads_cli.errors import DheadsError, UnusableClip
+from dheads_cli.protocols import LandmarkDetector
+from dheads_cli.recipe import Preprocess
+
+PARTS = ".parts"  # manifest rows of finished shards, until all are finished
+MAX_MISSING_SOUND_S = 0.5  # sound that ends this much before the picture makes a clip unusable
+
+Shard = tuple[str, list[ClipSource]]  # name, and the clips planned for it
+Outcome = dict[str, bytes] | UnusableClip  # the members of a sample, or why there is none
+
+
+def preprocess(corpus: Path, out: Path, settings: Preprocess, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write a preprocessed corpus; called again after a break, it goes on with the first unfinished shard.
+
+    The bytes written depend on the corpus and the settings only, not on workers or breaks.
+
+    Args:
+        corpus: folder of videos in one of the known layouts.
+        out: folder to write, made where it does not exist.
+        settings: the recipe's section.
+        overwrite: begin anew where `out` holds a corpus made otherwise.
+
+    Returns:
+        The summary: clips, skipped clips by reason, clips by split, frames.
+
+    Raises:
+        DheadsError: the corpus or the output folder is not usable, or no clip of the corpus is.
+    """
+    listing = list_corpus(
+        corpus, settings.layout, settings.test_speakers, settings.test_fraction, settings.val_fraction
+    )
+    for note in listing.notes:
+        console.info(note)
+    _detector(settings.detector.use, repr(settings.detector.options))  # a wrong option stops before anything is made
+    plan = _plan(listing.clips, settings.clips_per_shard)
+    try:
+        _prepare(out, _provenance(corpus, listing, settings), overwrite)
+        rows = _write_shards(corpus, out, plan, settings)
+    except OSError as error:
+        raise DheadsError(f"{out} can't be written: {error.strerror or error}.") from error
+    summary = _summarise(listing.layout, out, rows)
+    if not summary["clips"]:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in summary["skipped"].items())
+        raise DheadsError(f"no clip of {corpus} can be used ({reasons}); {out / shards.MANIFEST} says why for each.")
+    _show(summary)
+    return summary
+
+
+def verify(out: Path) -> dict[str, Any]:
+    """Re-read a preprocessed corpus against its manifest's checksums.
+
+    Raises:
+        DheadsError: some clips are damaged or missing, or there is no finished corpus.
+    """
+    rows = shards.read_manifest(out)
+    damaged: dict[str, str] = {}
+    by_shard = {name: list(group) for name, group in itertools.groupby(rows, key=lambda row: row.shard)}
+    with console.progress("verify", total=len(by_shard), unit="shards") as bar:
+        for group in by_shard.values():
+            damaged |= shards.damaged_clips(out, group)
+            bar.advance(1)
+    if damaged:
+        clip, what = next(iter(damaged.items()))
+        raise DheadsError(f"{len(damaged)} of {len(rows)} clips are damaged, first {clip}: {what}")
+    n_clips = sum(row.status == "ok" for row in rows)
+    console.info(f"{out}: {n_clips} clips in {len({row.shard for row in rows if row.shard})} shards are whole")
+    summary = {"out": str(out), "clips": n_clips, "damaged": 0}
+    console.result(summary)
+    return summary
+
+
+def _plan(clips: Sequence[ClipSource], clips_per_shard: int) -> list[Shard]:
+    """Which clips go into which shard; skipped ones leave theirs smaller, so a shard depends on its own clips only."""
+    plan = []
+    for split, group in itertools.groupby(
+        sorted(clips, key=lambda clip: (clip.split, clip.id)), lambda clip: clip.split
+    ):
+        members = list(group)
+        for number, begin in enumerate(range(0, len(members), clips_per_shard)):
+            plan.append((f"{split}-{number:06d}.tar", members[begin : begin + clips_per_shard]))
+    return plan
+
+
+def _provenance(corpus: Path, listing: CorpusListing, settings: Preprocess) -> dict[str, Any]:
+    """What decides the bytes of a preprocessed corpus."""
+    detector = registry.find("landmark_detectors", settings.detector.use)
+    clips = "\n".join(f"{clip.split} {clip.id}" for clip in listing.clips)
+    return {
+        "corpus": corpus.resolve().name,
+        "layout": listing.layout,
+        "clips": len(listing.clips),
+        "clips_sha256": hashlib.sha256(clips.encode()).hexdigest(),
+        "dheads": version("dheads"),
+        "detector": f"{settings.detector.use} of {detector.package} {detector.version}",
+        "mean_face": align.MEAN_FACE_VERSION,
+        "settings": settings.model_dump(exclude={"workers", "layout"}),
+    }
+
+
+def _prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
+    """Make the output folder, or make sure that what is in it was made in the same way."""
+    record = out / shards.SETTINGS
+    text = yaml.safe_dump(dict(provenance), sort_keys=False, allow_unicode=True)
+    if out.exists() and not out.is_dir():
+        raise DheadsError(f"{out} is a file: name a folder.")
+    if out.is_dir() and any(out.iterdir()) and not record.is_file():
+        raise DheadsError(f"{out} is not empty and was not made by `dheads preprocess`: name another folder.")
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        if not overwrite:
+            before = yaml.safe_load(record.read_text(encoding="utf-8"))
+            raise DheadsError(
+                f"{out} was made with other {_differences(before, provenance)}: name another folder, or pass "
+                "--overwrite to make it anew."
+            )
+        _remove(out)
+    (out / PARTS).mkdir(parents=True, exist_ok=True)
+    for part in out.glob("*.part"):
+        part.unlink()
+    record.write_text(text, encoding="utf-8")
+
+
+def _differences(before: Any, now: Mapping[str, Any]) -> str:
+    """Names of the values that differ between two records of provenance."""
+    old = {**before, **before.get("settings", {})} if isinstance(before, dict) else {}
+    new = {**now, **now["settings"]}
+    names = [name for name in new if name != "settings" and old.get(name) != new[name]]
+    return f"settings ({', '.join(names)})"
+
+
+def _remove(out: Path) -> None:
+    """Remove a preprocessed corpus from its folder, and nothing else."""
+    (out / shards.MANIFEST).unlink(missing_ok=True)
+    for path in (*out.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"), *(out / PARTS).glob("*.jsonl")):
+        path.unlink()
+    (out / shards.SETTINGS).unlink()
+
+
+def _write_shards(corpus: Path, out: Path, plan: Sequence[Shard], settings: Preprocess) -> list[shards.ManifestRow]:
+    """Make every shard that is not there yet, then the manifest of all."""
+    manifest = out / shards.MANIFEST
+    if manifest.is_file():
+        console.info(f"{out} is finished already")
+        return shards.read_manifest(out)
+    todo = [(name, clips) for name, clips in plan if not (out / PARTS / f"{name}.jsonl").is_file()]
+    if n_done := len(plan) - len(todo):
+        console.info(f"{n_done} of {len(plan)} shards are there already")
+    n_skipped = 0
+    sources = (clip for _, clips in todo for clip in clips)
+    with console.progress("preprocess", total=sum(len(clips) for _, clips in todo), unit="clips") as bar:
+        outcomes = _process_all(sources, settings)
+        for name, clips in todo:
+            writer = shards.ShardWriter(out / name)
+            rows = []
+            try:
+                for clip, outcome in zip(clips, outcomes, strict=False):
+                    rows.append(_store(writer, corpus, clip, outcome))
+                    n_skipped += rows[-1].status == "skipped"
+                    bar.advance(1)
+                    bar.note(f"{n_skipped} skipped" if n_skipped else "")
+            except BaseException:  # Ctrl-C too: whatever happens, no half shard stays
+                writer.abandon()
+                raise
+            writer.close() if any(row.status == "ok" for row in rows) else writer.abandon()
+            shards.write_rows(out / PARTS / f"{name}.jsonl", rows)
+    rows = [row for name, _ in plan for row in shards.read_rows(out / PARTS / f"{name}.jsonl")]
+    shards.write_rows(manifest, rows)
+    for part in (out / PARTS).iterdir():
+        part.unlink()
+    (out / PARTS).rmdir()
+    return rows
+
+
+def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: Outcome) -> shards.ManifestRow:
+    """Put a clip into its shard; its row of the manifest."""
+    source = clip.video.relative_to(corpus).as_posix()
+    if isinstance(outcome, UnusableClip):
+        return shards.ManifestRow(
+            clip.id, clip.key, clip.split, clip.speaker, source, "skipped", outcome.reason, outcome.detail
+        )
+    members, digest = writer.add(clip.key, outcome)
+    n_frames = shards.n_frames_of(outcome)
+    return shards.ManifestRow(
+        clip.id,
+        clip.key,
+        clip.split,
+        clip.speaker,
+        source,
+        "ok",
+        shard=writer.path.name,
+        n_frames=n_frames,
+        members=members,
+        sha256=digest,
+    )
+
+
+def _process_all(clips: Iterable[ClipSource], settings: Preprocess) -> Iterator[Outcome]:
+    """Outcomes in the order of the clips, a few clips ahead of the one asked for."""
+    n_workers = settings.workers or os.cpu_count() or 1
+    if n_workers == 1:
+        yield from (process_clip(clip, settings) for clip in clips)
+        return
+    clips = iter(clips)
+    pool = _pool(n_workers)
+    waiting: deque[tuple[ClipSource, Future[Outcome]]] = deque()
+    try:
+        while True:
+            for clip in itertools.islice(clips, 4 * n_workers - len(waiting)):
+                waiting.append((clip, pool.submit(process_clip, clip, settings)))
+            if not waiting:
+                return
+            clip, future = waiting.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                # A worker died and took the others' clips along: try each alone, so that only the culprit is lost.
+                pool.shutdown()
+                yield _process_alone(clip, settings)
+                alone = [(other, _process_alone(other, settings)) for other, _ in waiting]
+                waiting.clear()
+                pool = _pool(n_workers)
+                yield from (outcome for _, outcome in alone)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _process_alone(clip: ClipSource, settings: Preprocess) -> Outcome:
+    """Process a clip in a process of its own, which may die."""
+    with _pool(1) as pool:
+        try:
+            return pool.submit(process_clip, clip, settings).result()
+        except BrokenProcessPool:
+            return UnusableClip("crashed", "the process that read it died")
+
+
+def _pool(n_workers: int) -> ProcessPoolExecutor:
+    """Fresh processes: a fork after MediaPipe or torch have started threads may hang."""
+    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker)
+
+
+def _begin_worker() -> None:
+    """One core for each worker; Ctrl-C is the main process's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+@cache
+def _detector(name: str, options: str) -> LandmarkDetector:
+    """The detector of this process; options as `repr` of their dict, so that they can be a cache's key."""
+    import ast
+
+    detector: LandmarkDetector = registry.build("landmark_detectors", name, ast.literal_eval(options))
+    return detector
+
+
+def process_clip(source: ClipSource, settings: Preprocess) -> Outcome:
+    """Make one sample: read, find the face, align, cut the sound to the picture, encode."""
+    try:
+        return shards.encode_sample(_align(source, settings))
+    except UnusableClip as unusable:
+        return unusable
+    except Exception as error:  # a detector is a plugin and may fail in any way; one clip never ends the run
+        return UnusableClip("crashed", f"{type(error).__name__}: {error}")
+
+
+def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
+    """One clip of a corpus as it is stored."""
+    video = media.read_video(source.video, settings.fps)
+    n_frames = len(video.frames)
+    if n_frames < settings.min_frames:
+        raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
+    waveform = _sound(source, video, settings)
+    landmarks = _detector(settings.detector.use, repr(settings.detector.options))(video.frames)
+    crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
+        video.frames,
+        landmarks,
+        settings.size,
+        (settings.margin_side, settings.margin_above, settings.margin_below),
+        settings.smooth_frames,
+        settings.max_gap_frames,
+    )
+    face_px = float(np.nanmedian(np.ptp(landmarks[..., 1], axis=1)))
+    info = {
+        "key": source.key,
+        "text": source.text,
+        "words": [asdict(word) for word in source.words] if source.words is not None else None,
+        "source": source.video.name,
+        "source_fps": round(video.source_fps, 4),
+        "source_size": [video.frames.shape[2], video.frames.shape[1]],
+        "face_height_px": round(face_px, 1),
+        "n_interpolated": n_interpolated,
+        "transforms": [[round(value, 5) for value in transform] for transform in transforms.reshape(-1, 6).tolist()],
+    }
+    return shards.StoredClip(
+        source.id, source.speaker, source.split, crops, waveform, crop_landmarks, video.fps, settings.sample_rate, info
+    )
+
+
+def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> Any:
+    """The clip's sound, float32 [T], from the first frame to the last."""
+    path, start = (source.audio, None) if source.audio else (source.video, video.start)
+    waveform = media.read_audio(path, settings.sample_rate, start)
+    n_samples = round(len(video.frames) / video.fps * settings.sample_rate)
+    if len(waveform) < n_samples - MAX_MISSING_SOUND_S * settings.sample_rate:
+        raise UnusableClip("no sound", f"only {len(waveform) / settings.sample_rate:.2f} s of it")
+    if np.abs(waveform).max() < 2**-14:
+        raise UnusableClip("no sound", "it is silent throughout")
+    return media.fit_length(waveform, n_samples)
+
+
+def _summarise(layout: str, out: Path, rows: Sequence[shards.ManifestRow]) -> dict[str, Any]:
+    usable = [row for row in rows if row.status == "ok"]
+    return {
+        "out": str(out),
+        "layout": layout,
+        "clips": len(usable),
+        "frames": sum(row.n_frames for row in usable),
+        "skipped": dict(Counter(row.reason for row in rows if row.status == "skipped").most_common()),
+        "splits": dict(sorted(Counter(row.split for row in usable).items())),
+        "speakers": len({row.speaker for row in usable}),
+    }
+
+
+def _show(summary: Mapping[str, Any]) -> None:
+    skipped = summary["skipped"]
+    text = "; skipped " + ", ".join(f"{count} ({reason})" for reason, count in skipped.items()) if skipped else ""
+    console.table(
+        f"{summary['out']}: {summary['clips']} clips of {summary['speakers']} speakers, {summary['frames']} frames",
+        ["split", "clips"],
+        [[split, str(count)] for split, count in summary["splits"].items()],
+        f"none skipped{text}" if not skipped else text.removeprefix("; "),
+    )
+    console.result(dict(summary))
