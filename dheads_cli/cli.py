@@ -1,1 +1,351 @@
+"""The `dheads` command: parse, call `run/`, show. Everything heavy is imported by the command that needs it."""
 
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dheads_cli
+from dheads_cli import console
+from dheads_cli.errors import DheadsError
+
+app = typer.Typer(
+    name="dheads",
+    help="One photo of a face and a speech recording become a video of that face speaking.",
+    epilog="Begin with: dheads animate face.jpg talk.wav -o out.mp4",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipe_app = typer.Typer(help="Show or check a recipe, or write the schema.", rich_markup_mode=None)
+app.add_typer(recipe_app, name="recipe", no_args_is_help=True)
+
+
+def _be_quiet(value: bool) -> bool:
+    console.configure(quiet=value or console.settings.quiet, json=console.settings.json)
+    return value
+
+
+def _speak_json(value: bool) -> bool:
+    console.configure(quiet=console.settings.quiet, json=value or console.settings.json)
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_be_quiet, help="Only warnings, errors and results.")]
+Json = Annotated[bool, typer.Option("--json", callback=_speak_json, help="Print the result as JSON on stdout.")]
+RecipeRef = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or a shipped one's name: tiny.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe value; may be repeated. --set train.lr=1e-4"),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw; without it, the recipe's.")]
+SamplerText = Annotated[
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="Sampler in place of the recipe's: ddim, '{use: ddim, steps: 50}'."),
+]
+MotionNoise = Annotated[
+    float | None,
+    typer.Option(min=0, help="Noise on motion frames (sigma) in place of the recipe's."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 the user's mistake, 130 Ctrl-C, 1 a bug (with its traceback)."""
+    try:
+        app()
+    except DheadsError as error:
+        console.error(str(error))
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except SystemExit as ending:
+        if ending.code == 130:
+            console.error("stopped by Ctrl-C")
+        raise
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"dheads {dheads_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def animate(
+    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...")],
+    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it: WAV, MP3, MP4 ...")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Video to write; without it, FACE-SPEECH.mp4 in this folder.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name; without it, the shipped one.")
+    ] = None,
+    face_index: Annotated[
+        int | None, typer.Option("--face", min=1, help="Which face, 1 being the largest, where the photo has several.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Width and height of the video, px.")] = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    sampler: SamplerText = None,
+    motion_noise: MotionNoise = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make the face in a photo speak. The video has the recording's sound.
+
+    Example: dheads animate face.jpg talk.wav -o out.mp4
+    """
+    from dheads_cli.recipe_io import component_from_text
+    from dheads_cli.run.animate import animate as run
+
+    run(
+        face,
+        speech,
+        out or Path(f"{face.stem}-{speech.stem}.mp4"),
+        model=model,
+        face_index=face_index,
+        device=device,
+        seed=0 if seed is None else seed,
+        sampler=component_from_text("samplers", sampler, "--sampler") if sampler else None,
+        motion_noise=motion_noise,
+        size=size,
+        overwrite=overwrite,
+    )
+
+
+@app.command()
+def preprocess(
+    corpus: Annotated[Path, typer.Argument(help="Folder of videos: LRW, CREMA-D, GRID, or one folder a speaker.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write; without it, data/CORPUS-SIZE.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe whose preprocess section is used: a path or a name.")] = "tiny",
+    sets: Sets = None,
+    size: Annotated[int | None, typer.Option(help="Width and height of the face crops, px.")] = None,
+    layout: Annotated[str | None, typer.Option(help="auto, grid, lrw, crema or folder.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; 0 takes one for each core.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Re-read what was written, against its checksums.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Turn a corpus of videos into aligned faces. Called again, it goes on where it stopped.
+
+    Examples: dheads preprocess ~/corpora/grid -o data/grid-64;  dheads preprocess data/grid-64 --verify
+    """
+    from dheads_cli.recipe_io import load_recipe
+    from dheads_cli.run import preprocess as run
+
+    if verify:
+        run.verify(out or corpus)
+        return
+    chosen = {"size": size, "layout": layout, "workers": workers}
+    flags = [f"preprocess.{key}={value}" for key, value in chosen.items() if value is not None]
+    settings = load_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
+    run.preprocess(
+        corpus, out or Path("data") / f"{corpus.resolve().name}-{settings.size}", settings, overwrite=overwrite
+    )
+
+
+@app.command()
+def train(
+    recipe: RecipeRef,
+    sets: Sets = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run", help="Run folder; without it, runs/NAME, by the recipe's name.")
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, although there is a run to go on with.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a recipe's model. Ctrl-C saves; the same command goes on where it stopped.
+
+    Example: dheads train tiny --set data.path=data/grid-64
+    """
+    from dheads_cli.recipe_io import load_recipe
+    from dheads_cli.run.train import train as run
+
+    loaded = load_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
+    console.result(run(loaded, run_dir or Path("runs") / loaded.name, device=device, restart=restart))
+
+
+@app.command()
+def sample(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint, or a shipped model's name.")
+    ],
+    split: Annotated[str, typer.Option(help="Split of the corpus: test, test-speakers, val or train.")] = "test",
+    speaker: Annotated[str | None, typer.Option(help="Only this speaker's clips.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most this many clips, spread evenly over the split.")
+    ] = None,
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Samples folder; without it, RUN/samples/step-STEP-SPLIT.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")] = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    sampler: SamplerText = None,
+    motion_noise: MotionNoise = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make clips from a corpus, to be scored. Each has a real clip's first frame and its sound.
+
+    Example: dheads sample runs/tiny --split test --shuffled
+    """
+    from dheads_cli.recipe_io import component_from_text
+    from dheads_cli.run.sample import sample as run
+
+    run(
+        run_folder,
+        split=split,
+        speaker=speaker,
+        limit=limit,
+        shuffled=shuffled,
+        out=out,
+        data=data,
+        seed=seed,
+        device=device,
+        sampler=component_from_text("samplers", sampler, "--sampler") if sampler else None,
+        motion_noise=motion_noise,
+        overwrite=overwrite,
+    )
+
+
+@app.command("eval")
+def evaluate(
+    samples: Annotated[Path | None, typer.Argument(help="Samples folder; without it, the newest under runs/.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Metrics in place of the recipe's, such as mouth,lmd,csim.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Landmark detector in place of the recipe's.")
+    ] = None,
+    ground_truth: Annotated[bool, typer.Option(help="Score the real clips as well: every number's ceiling.")] = True,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score generated clips against the real ones. The table is also written beside them, as JSON and CSV.
+
+    Example: dheads eval --metrics mouth,lmd,csim
+    """
+    from dheads_cli.recipe_io import component_from_text, components_from_text
+    from dheads_cli.run.evaluate import evaluate as run
+
+    run(
+        samples,
+        metrics=components_from_text("metrics", metrics, "--metrics") if metrics else None,
+        detector=component_from_text("landmark_detectors", detector, "--detector") if detector else None,
+        device=device,
+        ground_truth=ground_truth,
+    )
+
+
+@recipe_app.command("show")
+def recipe_show(recipe: RecipeRef, sets: Sets = None, quiet: Quiet = False, json: Json = False) -> None:
+    """Print the complete recipe, with the file and line, `--set` or default that each value comes from.
+
+    Example: dheads recipe show tiny --set sample.sampler.steps=25
+    """
+    from dheads_cli.run.recipe import show
+
+    show(recipe, sets or [])
+
+
+@recipe_app.command("check")
+def recipe_check(
+    recipe: RecipeRef, sets: Sets = None, device: Device = "auto", quiet: Quiet = False, json: Json = False
+) -> None:
+    """Try a recipe without training: build its components, look for its data, say what it takes.
+
+    Example: dheads recipe check tiny --set model.channels=96
+    """
+    from dheads_cli.run.recipe import check
+
+    check(recipe, sets or [], device=device)
+
+
+@recipe_app.command("schema")
+def recipe_schema(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; without it, the schema goes to stdout.")
+    ] = None,
+) -> None:
+    """Write the recipes' JSON schema, with which editors complete and check them.
+
+    Example: dheads recipe schema -o recipe.schema.json, then put this first in a recipe:
+    # yaml-language-server: $schema=recipe.schema.json
+    """
+    from dheads_cli.run.recipe import schema
+
+    schema(out)
+
+
+@app.command()
+def components(
+    kind: Annotated[
+        str | None, typer.Option(help="Only audio_encoders, landmark_detectors, conditioning, samplers or metrics.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Build each and run its kind's conformance tests.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """List the components a recipe can name. Those of every installed package, with the options each takes.
+
+    Example: dheads components --kind samplers --check
+    """
+    from dheads_cli.run.components import components as run
+
+    run(kind, check=check)
+
+
+@app.command()
+def doctor(quiet: Quiet = False, json: Json = False) -> None:
+    """Try what `dheads animate` needs here. Where something fails, say what to do."""
+    from dheads_cli.run.doctor import doctor as run
+
+    run()
+
+
+@app.command()
+def bench(
+    device: Device = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Measure the speed of this machine. Convolution peak, network, animate loop, training, preprocessing.
+
+    Example: dheads bench --json > bench.json
+    """
+    from dheads_cli.run.bench import bench as run
+
+    run(device=device)

@@ -23,12 +23,12 @@ PLAIN_EVERY_S = 10.0  # between progress lines where there is no terminal
 
 
 @dataclass
-class _Settings:
+class Settings:
     quiet: bool = False
     json: bool = False
 
 
-_settings = _Settings()
+settings = Settings()
 
 
 def configure(quiet: bool = False, json: bool = False) -> None:
@@ -38,8 +38,8 @@ def configure(quiet: bool = False, json: bool = False) -> None:
         quiet: no progress and no `info` lines; warnings, tables and JSON stay.
         json: stdout carries the JSON of `result` and nothing else.
     """
-    _settings.quiet = quiet
-    _settings.json = json
+    settings.quiet = quiet
+    settings.json = json
 
 
 @cache
@@ -60,7 +60,7 @@ def _line(text: str) -> None:
 
 def info(text: str) -> None:
     """Tell people what happens, on stderr; silent under --quiet."""
-    if not _settings.quiet:
+    if not settings.quiet:
         _line(text)
 
 
@@ -79,7 +79,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], footer: str = "
 
     Columns of numbers are set to the right. Where stdout is no terminal, no cell is wrapped or cut.
     """
-    if _settings.json:
+    if settings.json:
         return
     from rich import box
     from rich.table import Table
@@ -114,7 +114,7 @@ def _is_number(cell: str) -> bool:
 
 def result(obj: Any) -> None:
     """Print `obj` as JSON on stdout under --json, otherwise nothing. NaN and infinity become null."""
-    if _settings.json:
+    if settings.json:
         text = json_module.dumps(_strict_json(obj), indent=2, allow_nan=False, default=str)
         print(text, flush=True)
 
@@ -152,7 +152,7 @@ def progress(title: str, total: float | None = None, unit: str = "", done: int =
         unit: what is counted, such as "clips".
         done: units done before, where work is resumed; they do not count for the rate.
     """
-    if _settings.quiet:
+    if settings.quiet:
         yield _Silent()
     elif sys.stderr.isatty():
         yield from _live(title, total, unit, done)

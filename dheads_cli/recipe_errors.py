@@ -109,19 +109,27 @@ def component_mistakes(document: Document, name: str) -> list[Mistake]:
 
 
 def _of_component(kind: str, item: Any, loc: Loc, document: Document, name: str) -> list[Mistake]:
-    try:
-        component = Component.model_validate(item)
-    except ValidationError:
-        return []  # no component at all; where that is a mistake, the schema says so
+    component = component_of(item)
+    if component is None:  # where that is a mistake, the schema says so
+        return []
     mistakes = []
-    for option, text in _wrong_options(kind, component).items():
+    for option, text in wrong_options(kind, component).items():
         at = (*loc, option) if option else loc
         precise = (*loc, "use") if not option and isinstance(item, dict) else at
         mistakes.append(Mistake(place(document, precise, name), f"{dotted(at)}: {text}"))
     return mistakes
 
 
-def _wrong_options(kind: str, component: Component) -> dict[str, str]:
+def component_of(item: Any) -> Component | None:
+    """`item` as a component, or None where it is none."""
+    try:
+        return Component.model_validate(item)
+    except ValidationError:
+        return None
+
+
+def wrong_options(kind: str, component: Component) -> dict[str, str]:
+    """What is wrong, by option; "" is the component itself. Imports it only where it is given options."""
     if component.options:
         return registry.option_errors(kind, component.use, component.options)
     try:

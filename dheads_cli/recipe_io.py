@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Component, Recipe
-from dheads_cli.recipe_errors import SECTIONS, component_mistakes, in_order, validate
+from dheads_cli.recipe_errors import SECTIONS, component_mistakes, component_of, in_order, validate, wrong_options
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow, parse
 
 
@@ -92,6 +92,43 @@ def recipe_from_json(text: str, where: str = "checkpoint") -> Recipe:
     if recipe is None:
         raise DheadsError("\n".join(map(str, mistakes)))
     return recipe
+
+
+def component_from_text(kind: str, text: str, flag: str) -> Component:
+    """A component chosen on the command line: `ddim`, or `{use: ddim, steps: 50}`.
+
+    Args:
+        kind: registry group, such as "samplers".
+        text: name, or YAML.
+        flag: the option it was given to, for errors.
+
+    Raises:
+        DheadsError: no such component or option.
+    """
+    return _components(kind, text, flag, text)[0]
+
+
+def components_from_text(kind: str, text: str, flag: str) -> list[Component]:
+    """Several components: `mouth,lmd`, or `mouth,{use: lmd, option: value}`."""
+    return _components(kind, f"[{text}]", flag, text)
+
+
+def _components(kind: str, text: str, flag: str, shown: str) -> list[Component]:
+    where = f"{flag} {shown}"
+    document = parse(text, where, positions=False)
+    items = document.data if isinstance(document.data, list) else [document.data]
+    wrong = [mistake.text for mistake in document.mistakes]
+    components = []
+    for item in [] if wrong else items:
+        component = component_of(item)
+        if component is None:
+            wrong.append("must be a component: NAME, or '{use: NAME, option: value}'")
+        else:
+            components.append(component)
+            wrong += wrong_options(kind, component).values()
+    if wrong or not components:
+        raise DheadsError("\n".join(f"{where}: {text}" for text in wrong or ["names no component"]))
+    return components
 
 
 # Finding and reading the file
