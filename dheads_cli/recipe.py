@@ -162,6 +162,7 @@ class Train(Section):
     checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
+    compile: bool = Field(False, description="Compile the network with torch.compile; on a CPU it takes a C++ compiler.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
 
 

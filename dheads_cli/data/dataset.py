@@ -102,13 +102,11 @@ class TrainingSet:
     ) -> None:
         self.corpus = Corpus(path)
         self.clips = self.corpus.clips(split)
-        if not self.clips:
-            raise DheadsError(f"{path}: no clips in the split {split!r}")
         self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
         self.cache: OrderedDict[str, CachedClip] = OrderedDict()
         self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
-        first = self.clip(self.clips[0])
-        self.fps = self.corpus.fps
+        first = self.corpus.load(self.clips[0])
+        self.fps = first.fps
         if first.frames.shape[1] != size:
             raise DheadsError(
                 f"{path}: holds {first.frames.shape[1]} px faces, but model.size is {size}: "
@@ -208,4 +206,5 @@ def jitter_colour(frames: NDArray[np.float32], strength: float, rng: np.random.G
     if strength == 0:
         return frames
     mixed = np.einsum("ij,njhw->nihw", mix, frames) + shift[:, None, None]
-    return np.clip(mixed, -1, 1).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(mixed, -1, 1).astype(np.float32)
+    return clipped

@@ -66,7 +66,10 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
     except ValueError as error:
         raise DheadsError(f"model: {error}") from error
     if device is not None:
-        unet = unet.to(device, memory_format=torch.channels_last)
+        unet = unet.to(device)
+        for parameter in unet.parameters():
+            if parameter.dim() == 4:  # convolutions run faster so, on a CPU and on a GPU
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
         if isinstance(encoder, nn.Module):
             encoder = encoder.to(device)
     return Parts(unet, encoder, cosine_schedule(settings.n_timesteps))

@@ -181,7 +181,8 @@ class ResBlock(nn.Module):
             h, x = self.resample(h), self.resample(x)
         h = self.conditioning(self.conv_in(h), time, audio)
         h = self.conv_out(self.dropout(F.silu(h)))
-        return h + (x if self.skip is None else self.skip(x))
+        out: Tensor = h + (x if self.skip is None else self.skip(x))
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -199,7 +200,8 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(self.norm(x).reshape(b, c, h * w))  # [B, 3 C, H W]
         q, k, v = qkv.view(b, self.n_heads, 3, c // self.n_heads, h * w).transpose(3, 4).unbind(2)
         attended = F.scaled_dot_product_attention(q, k, v)  # [B, heads, H W, head_dim], scale head_dim^-1/2
-        return x + self.proj(attended.transpose(2, 3).reshape(b, c, h * w)).view(b, c, h, w)
+        out: Tensor = x + self.proj(attended.transpose(2, 3).reshape(b, c, h * w)).view(b, c, h, w)
+        return out
 
 
 def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 1e4) -> Tensor:

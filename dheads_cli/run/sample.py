@@ -122,7 +122,7 @@ def chosen_settings(trained: Trained, sampler: Component | None, motion_noise: f
     settings = settings.model_copy(update=update)
     if settings.motion_noise and not trained.recipe.model.noised_motion:
         raise DheadsError(
-            f"motion noise {settings.motion_noise}: {trained.recipe.name} was trained without model.noised_motion; use 0"
+            f"motion noise {settings.motion_noise}: {trained.recipe.name} does not know model.noised_motion; use 0"
         )
     return settings
 
@@ -142,8 +142,7 @@ def plan(
     """
     refs = [ref for ref in corpus.clips(split) if speaker in (None, ref.speaker)]
     if not refs:
-        who = f" of speaker {speaker}" if speaker else ""
-        raise DheadsError(f"{corpus.folder}: no clips{who} in the split {split!r}; it has {', '.join(corpus.splits())}")
+        raise DheadsError(f"{corpus.folder}: no clips of speaker {speaker!r} in the split {split!r}")
     if limit is not None and limit < len(refs):
         refs = [refs[i * len(refs) // limit] for i in range(limit)]
     if shuffled and any(partner(ref, refs) is ref for ref in refs):
@@ -164,9 +163,9 @@ def plan(
         )
         return Job(row, face, sound)
 
-    jobs = [job(ref, ref, ref.id, "synced", i) for i, ref in enumerate(refs)]
+    jobs = [job(ref, ref, ref.key, "synced", i) for i, ref in enumerate(refs)]
     if shuffled:
-        jobs += [job(ref, partner(ref, refs), f"{ref.id}.shuffled", "shuffled", i) for i, ref in enumerate(refs)]
+        jobs += [job(ref, partner(ref, refs), f"{ref.key}.shuffled", "shuffled", i) for i, ref in enumerate(refs)]
     return jobs
 
 
@@ -193,7 +192,7 @@ def draw(
         for job, face in zip(jobs, faces, strict=True)
     ]
     lengths = [min(job.face.n_frames, job.sound.n_frames) for job in jobs]
-    fps, rate = corpus.fps, recipe.preprocess.sample_rate
+    fps, rate = faces[0].fps, faces[0].sample_rate
     embeddings = []
     for wave, length in zip(waves, lengths, strict=True):
         own = encode_speech(parts.audio_encoder, torch.from_numpy(wave).to(device), length, fps)
@@ -230,5 +229,3 @@ def draw(
             for picture, writer, length in zip(to_uint8(frame).numpy(), writers, lengths, strict=True):
                 if k < length:
                     writer.write(picture)
-
-

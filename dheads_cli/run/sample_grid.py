@@ -29,7 +29,7 @@ def save_sample_grid(path: Path, recipe: Recipe, parts: Parts, corpus: Corpus, p
     n_frames = min(N_FRAMES, *(len(clip.frames) for clip in clips))
     identity = torch.from_numpy(np.stack([clip.frames[0] for clip in clips])).to(device)
     sounds = [torch.from_numpy(clip.waveform).to(device) for clip in clips]
-    embeddings = torch.stack([encode_speech(parts.audio_encoder, sound, n_frames, corpus.fps) for sound in sounds])
+    embeddings = torch.stack([encode_speech(parts.audio_encoder, sound, n_frames, clips[0].fps) for sound in sounds])
     frames = generate(
         parts.unet,
         parts.schedule,
@@ -44,5 +44,5 @@ def save_sample_grid(path: Path, recipe: Recipe, parts: Parts, corpus: Corpus, p
     drawn = np.stack([to_uint8(frame).numpy() for frame in frames], axis=1)  # [B, F, H, W, 3]
     rows = []
     for clip, generated in zip(clips, drawn, strict=True):
-        rows += [np.hstack(clip.frames[:n_frames:EVERY]), np.hstack(generated[::EVERY])]
+        rows += [np.hstack(list(clip.frames[:n_frames:EVERY])), np.hstack(list(generated[::EVERY]))]
     Image.fromarray(np.vstack(rows)).save(path)

@@ -6,10 +6,10 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -98,6 +98,9 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         vlb_weight=settings.vlb_weight,
         lip_sync_weight=settings.lip_sync_weight,
     )
+    eager_loss = TrainingLoss(parts, parts.unet, objective, target, precision, recipe.seed)
+    # Only training steps run compiled: validation and grids would each be a compilation of their own.
+    loss_of = replace(eager_loss, network=torch.compile(parts.unet)) if settings.compile else eager_loss
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
@@ -113,7 +116,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         meter = Meter()
         for batch, wait_s in queue:
             state.step += 1
-            values = optimise(recipe, state, objective, batch, target, precision)
+            values = optimise(recipe, state, loss_of, batch)
             meter.add(values, wait_s)
             bar.advance(1)
             if not math.isfinite(values["loss"]):
@@ -128,7 +131,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                 bar.note(f"loss {last['loss']:.4f}")
                 meter = Meter()
             if state.step % settings.checkpoint_every == 0 or done:
-                loss = validation_loss(recipe, state, objective, validation, target, precision)
+                loss = validation_loss(recipe, state, eager_loss, validation)
                 log({"step": state.step, "val_loss": loss})
                 save(run_dir, recipe, state, loss)
                 meter = Meter()
@@ -169,19 +172,17 @@ def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0)
     )
 
 
-def optimise(
-    recipe: Recipe, state: State, objective: Objective, batch: Batch, device: torch.device, precision: torch.dtype
-) -> dict[str, float]:
+def optimise(recipe: Recipe, state: State, loss_of: TrainingLoss, batch: Batch) -> dict[str, float]:
     """One step of AdamW on one batch, then of the EMA; the step's losses and gradient norm."""
     settings = recipe.train
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
     torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout
     state.parts.unet.train()
-    losses = forward(recipe, state, objective, batch, device, precision, noise_seed=state.step)
+    losses = loss_of(batch, noise_seed=state.step)
     loss = losses["loss"].mean()
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.parameters.values(), settings.grad_clip)
     state.optimizer.step()
     decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))  # a young average forgets faster
@@ -190,35 +191,50 @@ def optimise(
     return {**{name: values.mean().item() for name, values in losses.items()}, "grad_norm": norm.item()}
 
 
-def forward(
-    recipe: Recipe,
-    state: State,
-    objective: Objective,
-    batch: Batch,
-    device: torch.device,
-    precision: torch.dtype,
-    noise_seed: int,
-) -> dict[str, Tensor]:
-    """Noise the batch and run the network on it: the losses, each [B]."""
-    schedule, unet, encoder = state.parts.schedule, state.parts.unet, state.parts.audio_encoder
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + noise_seed)
-    t = torch.randint(schedule.n_timesteps, (len(batch.x_0),), generator=generator)
-    eps = torch.randn(batch.x_0.shape, generator=generator).to(device)
-    x_0, identity = batch.x_0.to(device), batch.identity.to(device)
-    motion = stack_motion([frame.to(device) for frame in batch.motion], identity, unet.grayscale_motion)
-    level = batch.motion_noise.to(device) if recipe.model.noised_motion else None
-    if level is not None:
-        motion = motion + level.view(-1, 1, 1, 1) * torch.randn(motion.shape, generator=generator).to(device)
-    x_t = q_sample(schedule, x_0, t, eps)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        audio = batch.audio.to(device)
-        if batch.audio_index is not None:
-            n_frames = 2 * (recipe.model.audio_context + encoder.context_frames) + 1
-            embeddings = encoder(audio, n_frames)
-            index = batch.audio_index.to(device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
-            audio = embeddings.gather(1, index)
-        output = unet(x_t, t.to(device), identity, motion, audio, level)
-    return training_losses(objective, schedule, output, x_0, x_t, eps, t, identity, batch.mouth_mask.to(device))
+@dataclass(frozen=True)
+class TrainingLoss:
+    """Noise a batch, run the network on it, and weigh what comes out.
+
+    Attributes:
+        parts: the model's parts.
+        network: the U-Net as training runs it, which may be compiled.
+        objective: the weights of the loss terms.
+        device: where it runs.
+        precision: of the forward pass; the loss is float32.
+        seed: the run's.
+    """
+
+    parts: Parts
+    network: Callable[..., Tensor]
+    objective: Objective
+    device: torch.device
+    precision: torch.dtype
+    seed: int
+
+    def __call__(self, batch: Batch, noise_seed: int) -> dict[str, Tensor]:
+        """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises."""
+        schedule, unet, encoder = self.parts.schedule, self.parts.unet, self.parts.audio_encoder
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
+        t = torch.randint(schedule.n_timesteps, (len(batch.x_0),), generator=generator)
+        eps = torch.randn(batch.x_0.shape, generator=generator).to(self.device)
+        x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
+        motion = stack_motion([frame.to(self.device) for frame in batch.motion], identity, unet.grayscale_motion)
+        level = None
+        if unet.motion_noise_embed is not None:
+            level = batch.motion_noise.to(self.device)
+            noise = torch.randn(motion.shape, generator=generator).to(self.device)
+            motion = motion + level.view(-1, 1, 1, 1) * noise
+        x_t = q_sample(schedule, x_0, t, eps)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            audio = batch.audio.to(self.device)
+            if batch.audio_index is not None:
+                n_frames = batch.audio_index.shape[1] + 2 * encoder.context_frames
+                embeddings = encoder(audio, n_frames)
+                index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
+                audio = embeddings.gather(1, index)
+            output = self.network(x_t, t.to(self.device), identity, motion, audio, level)
+        mask = batch.mouth_mask.to(self.device)
+        return training_losses(self.objective, schedule, output, x_0, x_t, eps, t, identity, mask)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -230,17 +246,12 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 @torch.no_grad()
-def validation_loss(
-    recipe: Recipe, state: State, objective: Objective, data: TrainingSet, device: torch.device, precision: torch.dtype
-) -> float:
+def validation_loss(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> float:
     """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels."""
     state.parts.unet.eval()
     size = min(recipe.train.batch_size, N_VALIDATION)
     with ema_weights(state):
-        losses = [
-            forward(recipe, state, objective, data.batch(i, size), device, precision, noise_seed=i)["loss"]
-            for i in range(N_VALIDATION // size)
-        ]
+        losses = [loss_of(data.batch(i, size), noise_seed=i)["loss"] for i in range(N_VALIDATION // size)]
     return torch.cat(losses).mean().item()
 
 
@@ -253,7 +264,7 @@ def open_log(run_dir: Path, step: int) -> Iterator[Any]:
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] <= step]
     write_atomically(path, "".join(line + "\n" for line in kept).encode())
-    board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
     with open(path, "a", encoding="utf-8") as file:
 
         def log(values: dict[str, float]) -> None:
@@ -261,12 +272,12 @@ def open_log(run_dir: Path, step: int) -> Iterator[Any]:
             file.flush()
             for name, value in values.items():
                 if name != "step":
-                    board.add_scalar(name, value, int(values["step"]))  # type: ignore[no-untyped-call]
+                    board.add_scalar(name, value, int(values["step"]))
 
         try:
             yield log
         finally:
-            board.close()  # type: ignore[no-untyped-call]
+            board.close()
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
     path = checkpoint_path(run_dir, state.step)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(path, with_buffers(state), info)
-    tensors = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
+    tensors: dict[str, Tensor] = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
     tensors |= {f"ema.{name}": average for name, average in state.ema.items()}
     for name, parameter in state.parameters.items():
         moments = state.optimizer.state[parameter]
@@ -139,11 +139,10 @@ def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"raw.{name}"])
             state.ema[name].copy_(tensors[f"ema.{name}"])
-            like = {"device": parameter.device, "memory_format": torch.preserve_format}
             state.optimizer.state[parameter] = {
                 "step": torch.tensor(float(step), device=parameter.device),
-                "exp_avg": torch.empty_like(parameter, **like).copy_(tensors[f"exp_avg.{name}"]),
-                "exp_avg_sq": torch.empty_like(parameter, **like).copy_(tensors[f"exp_avg_sq.{name}"]),
+                "exp_avg": torch.empty_like(parameter).copy_(tensors[f"exp_avg.{name}"]),
+                "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"exp_avg_sq.{name}"]),
             }
     state.step = step
 

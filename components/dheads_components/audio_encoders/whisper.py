@@ -24,6 +24,8 @@ class Whisper(nn.Module):
         vectors_per_frame: how many vectors a frame gets, placed evenly over the frame.
     """
 
+    positional_embedding: Tensor
+    mel_filters: Tensor
     sample_rate = 16000
     stride_frames = 50
     context_frames = 25

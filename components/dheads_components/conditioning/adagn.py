@@ -51,4 +51,5 @@ class AdaGNLayer(nn.Module):
         # Both affine maps are one: fewer passes over h, which is large.
         scale = (1 + y_s) * (1 + t_s)
         shift = (1 + y_s) * t_b + y_b
-        return shift + self.norm(h) * scale
+        conditioned: Tensor = shift + self.norm(h) * scale
+        return conditioned
