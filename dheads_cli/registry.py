@@ -174,12 +174,13 @@ def build(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any
         raise DheadsError(f"{label(kind)} {name!r}: {error}") from error
     except Exception as error:  # a plugin may fail in any way
         raise DheadsError(f"{_owned(find(kind, name))} can't be built: {type(error).__name__}: {error}") from error
-    if missing := _missing(kind, component):
+    if missing := missing_members(kind, component):
         raise DheadsError(f"{_owned(find(kind, name))} is no {label(kind)}: it has no {', '.join(missing)}.")
     return component
 
 
-def _missing(kind: str, component: Any) -> list[str]:
+def missing_members(kind: str, component: Any) -> list[str]:
+    """The attributes and methods of a kind's contract that a component has not."""
     from dheads_cli.protocols import KINDS
 
     if kind not in KINDS:

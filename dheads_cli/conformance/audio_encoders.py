@@ -1,0 +1,96 @@
+"""What every audio encoder must do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FPS = 25
+
+
+def encoder_states_its_window(encoder: Any) -> Iterator[str]:
+    """sample_rate, embed_dim and stride_frames are whole numbers from 1, context_frames one from 0."""
+    for name, least in (("sample_rate", 1), ("embed_dim", 1), ("stride_frames", 1), ("context_frames", 0)):
+        value = getattr(encoder, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            yield f"{name} must be a whole number from {least}, not {value!r}"
+
+
+def _sounds(encoder: Any, n_frames: int, fps: float = FPS) -> Tensor:
+    """Silence, noise, and a clipped tone: [3, T]."""
+    n_samples = round(n_frames / fps * encoder.sample_rate)
+    tone = torch.sin(torch.arange(n_samples) * 2 * torch.pi * 200 / encoder.sample_rate)
+    return torch.stack([torch.zeros(n_samples), 0.1 * torch.randn(n_samples), (9 * tone).clamp(-1, 1)])
+
+
+@torch.no_grad()
+def _encode(encoder: Any, waveform: Tensor, n_frames: int) -> Tensor:
+    embeddings: Tensor = encoder(waveform.clone(), n_frames)
+    return embeddings
+
+
+def encoder_gives_one_embedding_a_frame(encoder: Any) -> Iterator[str]:
+    """Silence, noise and clipping give finite float32 [N, F, embed_dim], at 25 and at 30 fps."""
+    n_frames = encoder.stride_frames + 2 * encoder.context_frames
+    for fps in (25, 30):
+        embeddings = _encode(encoder, _sounds(encoder, n_frames, fps), n_frames)
+        if embeddings.dtype != torch.float32:
+            yield f"embeddings at {fps} fps must be float32, not {embeddings.dtype}"
+        if embeddings.shape != (3, n_frames, encoder.embed_dim):
+            wanted = (3, n_frames, encoder.embed_dim)
+            yield f"embeddings at {fps} fps must have the shape {wanted}, not {tuple(embeddings.shape)}"
+        elif not embeddings.isfinite().all():
+            sounds = ("silence", "noise", "a clipped tone")
+            bad = [name for name, each in zip(sounds, embeddings, strict=True) if not each.isfinite().all()]
+            yield f"embeddings of {' and '.join(bad)} are not finite"
+
+
+def encoder_is_a_function_of_its_sound(encoder: Any) -> Iterator[str]:
+    """The same sound gives the same embeddings, alone or in a batch, and another sound gives others."""
+    n_frames = encoder.stride_frames + 2 * encoder.context_frames
+    sounds = _sounds(encoder, n_frames)
+    given = sounds.clone()
+    with torch.no_grad():
+        together = encoder(given, n_frames)
+    if not torch.equal(given, sounds):
+        yield "it changes the waveform it is given"
+    if not torch.equal(together, _encode(encoder, sounds, n_frames)):
+        yield "called twice with the same sound, it gives different embeddings"
+    alone = torch.cat([_encode(encoder, sound[None], n_frames) for sound in sounds])
+    if not torch.allclose(together, alone, rtol=1e-3, atol=1e-3):
+        yield "a window's embeddings depend on the other windows of its batch"
+    if torch.allclose(together[0], together[1]):
+        yield "silence and noise get the same embeddings"
+
+
+def _is_trained(encoder: Any) -> bool:
+    return isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def trained_encoder_is_translation_equivariant(encoder: Any) -> Iterator[str]:
+    """Trained with the model, an encoder gives a piece, but for its context_frames, what it gives the whole."""
+    if not _is_trained(encoder):
+        return
+    context, n_inner, first = encoder.context_frames, 6, 7
+    whole, piece = n_inner + 2 * (context + first), n_inner + 2 * context
+    per_frame = encoder.sample_rate / FPS
+    sound = _sounds(encoder, whole)[1:2]
+    cut = sound[:, round(first * per_frame) : round((first + piece) * per_frame)]
+    of_whole = _encode(encoder, sound, whole)[:, first + context :][:, :n_inner]
+    of_piece = _encode(encoder, cut, piece)[:, context:][:, :n_inner]
+    if not torch.allclose(of_whole, of_piece, rtol=1e-3, atol=1e-4):
+        yield f"embeddings depend on more than the {context} frames on either side that context_frames states"
+    loss = encoder(sound, whole).square().sum()
+    if not loss.requires_grad:
+        yield "its parameters require gradients, but its embeddings carry none"
+
+
+TESTS = (
+    encoder_states_its_window,
+    encoder_gives_one_embedding_a_frame,
+    encoder_is_a_function_of_its_sound,
+    trained_encoder_is_translation_equivariant,
+)
