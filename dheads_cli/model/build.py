@@ -11,7 +11,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.diffusion import Schedule, cosine_schedule
 from dheads_cli.model.unet import UNet
-from dheads_cli.protocols import AudioEncoder
+from dheads_cli.protocols import AudioEncoder, Conditioning
 from dheads_cli.recipe import Component, Model
 
 
@@ -45,8 +45,25 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
     """
     encoder: AudioEncoder = registry.build("audio_encoders", settings.audio_encoder.use, settings.audio_encoder.options)
     conditioning = registry.build("conditioning", settings.conditioning.use, settings.conditioning.options)
+    unet = build_unet(settings, conditioning, encoder.embed_dim)
+    if device is not None:
+        unet = unet.to(device)
+        for parameter in unet.parameters():
+            if parameter.dim() == 4:  # convolutions run faster so, on a CPU and on a GPU
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        if isinstance(encoder, nn.Module):
+            encoder = encoder.to(device)
+    return Parts(unet, encoder, cosine_schedule(settings.n_timesteps))
+
+
+def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> UNet:
+    """The network alone, for audio embeddings of width audio_dim.
+
+    Raises:
+        DheadsError: the sizes do not go together.
+    """
     try:
-        unet = UNet(
+        return UNet(
             channels=settings.channels,
             channel_mult=settings.channel_mult,
             n_res_blocks=settings.n_res_blocks,
@@ -60,19 +77,11 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
             noised_motion=settings.noised_motion,
             learned_variance=settings.learned_variance,
             n_window=2 * settings.audio_context + 1,
-            audio_dim=encoder.embed_dim,
+            audio_dim=audio_dim,
             conditioning=conditioning,
         )
     except ValueError as error:
         raise DheadsError(f"model: {error}") from error
-    if device is not None:
-        unet = unet.to(device)
-        for parameter in unet.parameters():
-            if parameter.dim() == 4:  # convolutions run faster so, on a CPU and on a GPU
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        if isinstance(encoder, nn.Module):
-            encoder = encoder.to(device)
-    return Parts(unet, encoder, cosine_schedule(settings.n_timesteps))
 
 
 def choose_device(name: str) -> torch.device:
