@@ -148,7 +148,8 @@ def test_each_clip_is_detected_once_whatever_the_number_of_metrics(samples: Path
 def test_results_are_written_and_shown(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = scored(samples, GrayDetector())
     metrics = [Component(use=name) for name in fresh_metrics()]
-    report = make_report(samples, scores, metrics, dict.fromkeys(fresh_metrics(), ""), Component(use="mediapipe"))
+    weights = dict.fromkeys(fresh_metrics(), "")
+    report = make_report(samples, scores, metrics, weights, Component(use="mediapipe"), "sha256 0123")
     write_files(samples, report, scores)
     show(report, scores)
 
@@ -163,7 +164,8 @@ def test_results_are_written_and_shown(samples: Path, capsys: pytest.CaptureFixt
     assert [line["row"] for line in lines].count(GENERATED) == 2
     assert float(lines[0]["mouth r"]) > 0.99
     shown = capsys.readouterr().out
-    for text in (GENERATED, SHUFFLED, GROUND_TRUTH, "mouth r min", "inf", "by speaker", "recipe gray, step 100"):
+    notes = ("by speaker", "recipe gray, step 100", "sha256 0123")
+    for text in (GENERATED, SHUFFLED, GROUND_TRUTH, "mouth r min", "inf", *notes):
         assert text in shown
     assert "no floor" not in shown
 

@@ -10,7 +10,6 @@ import pytest
 
 from dheads_cli.data.samples import (
     SampleRow,
-    append_sample,
     read_samples,
     read_settings,
     replace_text,
@@ -36,15 +35,9 @@ ROW = SampleRow(
 def test_rows_come_back(tmp_path: Path) -> None:
     other = replace(ROW, id="x", file="x.shuffled.mp4", audio_clip_id="s1_bbaf3s", kind="shuffled")
     write_samples(tmp_path, [ROW])
-    append_sample(tmp_path, other)
+    write_samples(tmp_path, [ROW, other])
     assert read_samples(tmp_path) == [ROW, other]
     assert [path.name for path in tmp_path.iterdir()] == ["samples.jsonl"]
-
-
-def test_a_file_drawn_again_replaces_its_row(tmp_path: Path) -> None:
-    append_sample(tmp_path, ROW)
-    append_sample(tmp_path, replace(ROW, seed=7))
-    assert [row.seed for row in read_samples(tmp_path)] == [7]
 
 
 def test_every_wrong_row_is_told_with_its_line(tmp_path: Path) -> None:

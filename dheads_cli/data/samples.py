@@ -89,12 +89,6 @@ def write_samples(folder: Path, rows: Iterable[SampleRow]) -> None:
     replace_text(folder / MANIFEST, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
-def append_sample(folder: Path, row: SampleRow) -> None:
-    """Add a row to the manifest, in place of an earlier one for the same file; it is whole at every moment."""
-    earlier = read_samples(folder) if (folder / MANIFEST).exists() else []
-    write_samples(folder, [*(other for other in earlier if other.file != row.file), row])
-
-
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write what made the samples to sample.yaml."""
     replace_text(folder / SETTINGS, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))

@@ -40,9 +40,23 @@ class Scores:
 
 
 def make_report(
-    folder: Path, scores: Scores, metrics: Sequence[Component], weights: Mapping[str, str], detector: Component
+    folder: Path,
+    scores: Scores,
+    metrics: Sequence[Component],
+    weights: Mapping[str, str],
+    detector: Component,
+    detector_weights: str,
 ) -> dict[str, Any]:
-    """All of it for eval.json; values that JSON has no number for (infinite, undefined) are None."""
+    """All of it for eval.json; values that JSON has no number for (infinite, undefined) are None.
+
+    Args:
+        folder: the samples.
+        scores: of the clips in it.
+        metrics: as asked for.
+        weights: network and weights of each metric, by name.
+        detector: of landmarks.
+        detector_weights: its network and weights, "" where it doesn't say.
+    """
     rows = {}
     for row, values in scores.totals.items():
         clips = [clip for clip in scores.clips if clip["row"] == row]
@@ -51,7 +65,7 @@ def make_report(
         "samples": str(folder),
         "sample": read_settings(folder),
         "metrics": [_described("metrics", metric) | {"weights": weights[metric.use]} for metric in metrics],
-        "detector": _described("landmark_detectors", detector),
+        "detector": _described("landmark_detectors", detector) | {"weights": detector_weights},
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "rows": rows,
         "clips": scores.clips,
@@ -114,8 +128,7 @@ def _used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
     made_by = ", ".join(f"{name} {value}" for name, value in report["sample"].items() if isinstance(value, str | int))
     used += [["samples", made_by]] if made_by else []
     used += [["landmarks", _in_words(report["detector"])]]
-    with_weights = [metric for metric in report["metrics"] if metric["weights"]]
-    used += [[metric["use"], f"{_in_words(metric)}: {metric['weights']}"] for metric in with_weights]
+    used += [[f"metric {metric['use']}", _in_words(metric)] for metric in report["metrics"] if metric["weights"]]
     said = [(clip["row"], value) for clip in scores.clips for value in clip["values"].values()]
     remarks = Counter((row, value) for row, value in said if isinstance(value, str))
     used += [["remark", f"{row}, {count} clips: {text}"] for (row, text), count in remarks.items()]
@@ -127,7 +140,8 @@ def _used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
 
 def _in_words(component: Mapping[str, Any]) -> str:
     options = ", ".join(f"{name} {value}" for name, value in component["options"].items())
-    return f"{component['use']}{f' ({options})' if options else ''} of {component['package']} {component['version']}"
+    name = f"{component['use']}{f' ({options})' if options else ''} of {component['package']} {component['version']}"
+    return f"{name}: {component['weights']}" if component["weights"] else name
 
 
 def _described(kind: str, component: Component) -> dict[str, Any]:

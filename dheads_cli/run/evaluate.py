@@ -88,7 +88,7 @@ def evaluate(
         ground_truth: score the real clips too.
 
     Returns:
-        What eval.json holds.
+        What eval.json holds; also printed under --json.
     """
     folder = newest_samples() if samples is None else samples
     rows = samples_folder.read_samples(folder)
@@ -102,15 +102,17 @@ def evaluate(
     def fresh_metrics() -> dict[str, Metric]:
         return {metric.use: _build("metrics", metric, device) for metric in metrics}
 
-    weights = {name: metric.weights for name, metric in fresh_metrics().items()}
     find_landmarks = _build("landmark_detectors", detector, device)
+    weights = {name: metric.weights for name, metric in fresh_metrics().items()}
     n_real = len({(row.corpus, row.clip_id) for row in rows}) if ground_truth else 0
     with console.progress("eval", total=len(rows) + n_real, unit="clips") as bar:
         pairs = read_pairs(folder, rows, find_landmarks, ground_truth=ground_truth)
         scores = score(pairs, fresh_metrics, bar.advance)
-    report = make_report(folder, scores, metrics, weights, detector)
+    detector_weights = getattr(find_landmarks, "weights", "")  # a detector may leave it unsaid
+    report = make_report(folder, scores, metrics, weights, detector, detector_weights)
     write_files(folder, report, scores)
     show(report, scores)
+    console.result(report)
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ class MediaPipe:
         self.padding = padding
         self.min_confidence = min_confidence
         self.max_faces = max_faces
+
+    @property
+    def weights(self) -> str:
+        """Network, file and checksum, for whoever reports values measured with it."""
+        with MODEL_FILE.open("rb") as file:
+            return f"Face Landmarker, {MODEL_FILE.name} sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 
     def __call__(self, frames: Frames) -> Landmarks:
         """Follow one face through a clip: the largest of the first frame with a face.
