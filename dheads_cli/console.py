@@ -74,6 +74,12 @@ def error(text: str) -> None:
     _line(f"error: {text}")
 
 
+def text(text: str) -> None:
+    """Print text as it is on stdout, or nothing under --json."""
+    if not settings.json:
+        print(text, end="" if text.endswith("\n") else "\n", flush=True)
+
+
 def table(title: str, columns: list[str], rows: list[list[str]], footer: str = "") -> None:
     """Print a table on stdout, or nothing under --json.
 

@@ -1,0 +1,242 @@
+"""`dheads recipe`: show a recipe whole, try it without training, write the schema of all recipes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dheads_cli import console, registry
+from dheads_cli.errors import DheadsError
+from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
+from dheads_cli.recipe_io import Loaded, load_recipe, recipe_to_yaml
+
+# Largest training steps that `check` times, FLOP: a few seconds.
+LARGEST_TIMED_STEP = {"cpu": 4e11, "cuda": 2e14}
+
+
+def show(ref: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Print the complete recipe, each value with its origin; under --json, {"path", "recipe", "origins"}."""
+    loaded = load_recipe(ref, overrides)
+    report = {"path": str(loaded.path), "recipe": loaded.recipe.model_dump(), "origins": loaded.origins}
+    console.text(recipe_to_yaml(loaded.recipe, loaded.origins))
+    console.result(report)
+    return report
+
+
+def schema(out: Path | None = None) -> None:
+    """Write the JSON schema of recipes to a file, or to stdout."""
+    text = json.dumps(recipe_schema(), indent=2) + "\n"
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DheadsError(f"{out}: can't be written: {error.strerror}") from error
+    console.info(f"{out}: first line for a recipe: # yaml-language-server: $schema={out.name}")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of recipes; where a component is named, editors offer those that are installed here."""
+    whole = Recipe.model_json_schema()
+    for path, kind in COMPONENT_PATHS.items():
+        section, key = path.split(".")
+        known = {"enum": list(registry.entries(kind))}
+        name = {"anyOf": [known, {"type": "string"}]}
+        options = {"type": "object", "properties": {"use": name}, "required": ["use"], "additionalProperties": True}
+        field = whole["$defs"][section.capitalize()]["properties"][key]
+        field.pop("$ref", None)
+        component = {"anyOf": [known, {"type": "string"}, options]}
+        field.update({"type": "array", "items": component} if "items" in field else component)
+    del whole["$defs"]["Component"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+
+
+def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> dict[str, Any]:
+    """Try a recipe without training it, and print what was found.
+
+    Returns:
+        {"path", "components", "data", "n_parameters", "n_audio_parameters", "forward_gflop", "train_memory_gib",
+        "step_seconds", "hours"}; the last two are None where a step is too large to be timed here.
+
+    Raises:
+        DheadsError: a component can't be built, or the sizes do not go together.
+    """
+    loaded = load_recipe(ref, overrides)
+    built = build_components(loaded)
+    data = describe_data(loaded.recipe)
+    cost = Cost.of(loaded.recipe, built, device)
+    rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
+    rows += [["data.path", loaded.recipe.data.path, data], *cost.rows(loaded.recipe)]
+    console.table(f"{loaded.path}: no mistakes", ["what", "value", "found"], rows)
+    report = {"path": str(loaded.path), "components": component_names(loaded.recipe), "data": data, **vars(cost)}
+    console.result(report)
+    return report
+
+
+def components_of(recipe: Recipe) -> list[tuple[str, Component]]:
+    """Every component that a recipe names, with its place."""
+    found = []
+    for path in COMPONENT_PATHS:
+        section, key = path.split(".")
+        value = getattr(getattr(recipe, section), key)
+        found += [(path, item) for item in (value if isinstance(value, list) else [value])]
+    return found
+
+
+def component_names(recipe: Recipe) -> dict[str, str]:
+    """Names in place of components, by place."""
+    names: dict[str, list[str]] = {}
+    for path, component in components_of(recipe):
+        names.setdefault(path, []).append(component.use)
+    return {path: ", ".join(each) for path, each in names.items()}
+
+
+def build_components(loaded: Loaded) -> dict[str, Any]:
+    """Build every component of a recipe.
+
+    Returns:
+        The components by their place.
+
+    Raises:
+        DheadsError: all that can't be built, each with where the recipe names it.
+    """
+    built, wrong = {}, []
+    for path, component in components_of(loaded.recipe):
+        try:
+            built[path] = registry.build(COMPONENT_PATHS[path], component.use, component.options)
+        except DheadsError as error:
+            origins = [where for key, where in loaded.origins.items() if key == path or key.startswith(f"{path}.")]
+            chosen = [where for where in origins if where != "default"]
+            wrong.append(f"{chosen[0] if chosen else loaded.path}: {path}: {error}")
+    if wrong:
+        raise DheadsError("\n".join(wrong))
+    return built
+
+
+def describe_data(recipe: Recipe) -> str:
+    """What lies in the recipe's corpus, or how to make it."""
+    from dheads_cli.data.shards import Corpus
+
+    settings = recipe.data
+    path = Path(settings.path)
+    if not path.exists():
+        return f"not there yet; make it with: dheads preprocess CORPUS -o {path} --recipe {recipe.name}"
+    try:
+        corpus = Corpus(path)
+    except DheadsError as error:  # the recipe is right, whatever has become of its corpus
+        return str(error)
+    counts = {split: len(corpus.clips(split)) for split in (settings.train_split, settings.val_split)}
+    return ", ".join(f"{count} clips in {split}" for split, count in counts.items())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a recipe's network takes."""
+
+    n_parameters: int
+    n_audio_parameters: int
+    forward_gflop: float  # one frame
+    train_memory_gib: float  # weights, gradients, AdamW, EMA and activations in float32
+    device: str
+    precision: str
+    step_seconds: float | None
+    hours: float | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, built: dict[str, Any], device_name: str) -> Cost:
+        """Count on torch's meta device, which computes shapes only; then time steps of a network that is not large."""
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from dheads_cli.model.build import build_model, build_unet, choose_device, choose_precision
+
+        device = choose_device(device_name)
+        encoder, conditioning = built["model.audio_encoder"], built["model.conditioning"]
+        with torch.device("meta"):
+            unet = build_unet(recipe.model, conditioning, encoder.embed_dim)
+            n_parameters = sum(parameter.numel() for parameter in unet.parameters())
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                unet(*_inputs(recipe, encoder.embed_dim, 1))
+            own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
+            kept: dict[int, torch.Tensor] = {}  # what the backward pass needs, once for each storage
+
+            def keep(tensor: torch.Tensor) -> torch.Tensor:
+                kept[tensor.untyped_storage()._cdata] = tensor
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                output = unet(*_inputs(recipe, encoder.embed_dim, recipe.train.batch_size))
+        activations = sum(each.untyped_storage().nbytes() for key, each in kept.items() if key not in own)
+        del output
+        step_flop = 3 * counter.get_total_flops() * recipe.train.batch_size
+        precision = choose_precision(recipe.train.precision, device)
+        seconds = None
+        if step_flop <= LARGEST_TIMED_STEP.get(device.type, 0):
+            seconds = _time_step(recipe, build_model(recipe.model, device).unet, encoder.embed_dim, device, precision)
+        audio = encoder.parameters() if isinstance(encoder, torch.nn.Module) else ()
+        return cls(
+            n_parameters=n_parameters,
+            n_audio_parameters=sum(parameter.numel() for parameter in audio),
+            forward_gflop=counter.get_total_flops() / 1e9,
+            train_memory_gib=(20 * n_parameters + activations) / 2**30,
+            device=str(device),
+            precision=str(precision).removeprefix("torch."),
+            step_seconds=seconds,
+            hours=None if seconds is None else seconds * recipe.train.steps / 3600,
+        )
+
+    def rows(self, recipe: Recipe) -> list[list[str]]:
+        """Rows for people."""
+        audio = f"and {self.n_audio_parameters / 1e6:.2f} M of the audio encoder"
+        rows = [
+            ["parameters", f"{self.n_parameters / 1e6:.2f} M", audio],
+            ["forward pass", f"{self.forward_gflop:.3g} GFLOP", "one frame"],
+            ["memory to train", f"{self.train_memory_gib:.2g} GiB", f"at batch {recipe.train.batch_size}, float32"],
+        ]
+        if self.step_seconds is None or self.hours is None:
+            step = 3 * self.forward_gflop * recipe.train.batch_size / 1e3
+            return [*rows, ["time to train", "not known", f"{step:.3g} TFLOP a step, too much to try on {self.device}"]]
+        what = (
+            f"{recipe.train.steps} steps of {self.step_seconds:.3g} s, {self.device}, {self.precision}, network alone"
+        )
+        return [*rows, ["time to train", f"about {console.duration(self.hours * 3600)}", what]]
+
+
+def _inputs(recipe: Recipe, audio_dim: int, batch: int) -> tuple[Any, ...]:
+    """The network's inputs, random, on torch's current device."""
+    import torch
+
+    model = recipe.model
+    motion = model.n_motion_frames * (1 if model.grayscale_motion else 3)
+    frame = (batch, 3, model.size, model.size)
+    return (
+        torch.randn(frame),
+        torch.randint(model.n_timesteps, (batch,)),
+        torch.randn(frame),
+        torch.randn(batch, motion, model.size, model.size),
+        torch.randn(batch, 2 * model.audio_context + 1, audio_dim),
+        torch.rand(batch) if model.noised_motion else None,
+    )
+
+
+def _time_step(recipe: Recipe, unet: Any, audio_dim: int, device: Any, precision: Any) -> float:
+    """Seconds of the faster of two forward and backward passes, after one that warms up."""
+    import torch
+
+    with device:
+        inputs = _inputs(recipe, audio_dim, recipe.train.batch_size)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            output = unet(*inputs)
+        output.float().square().mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
