@@ -57,14 +57,12 @@ def fill_gaps(landmarks: Landmarks, max_gap_frames: int) -> tuple[NDArray[np.flo
     Raises:
         UnusableClip: no face in any frame, or a longer run without one.
     """
-    found = np.isfinite(landmarks).all(axis=(1, 2))
+    found = np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))
     if not found.any():
         raise UnusableClip("no face", f"in any of {len(found)} frames")
-    run = 0
-    for index, here in enumerate(found):
-        run = 0 if here else run + 1
-        if run > max_gap_frames:
-            raise UnusableClip("face lost", f"for more than {max_gap_frames} frames, up to frame {index}")
+    for begin, end in _runs(~found):
+        if end - begin > max_gap_frames:
+            raise UnusableClip("face lost", f"in {end - begin} frames, {begin} to {end - 1}")
     filled = landmarks.astype(np.float64)
     if not found.all():
         frames, known = np.arange(len(found)), np.flatnonzero(found)
@@ -72,6 +70,12 @@ def fill_gaps(landmarks: Landmarks, max_gap_frames: int) -> tuple[NDArray[np.flo
         for column in range(flat.shape[1]):
             flat[:, column] = np.interp(frames, known, flat[known, column])
     return filled, int((~found).sum())
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Begin and end (exclusive) of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
+    return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
 
 
 def smooth(landmarks: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -111,7 +115,8 @@ def mean_face_in_crop(size: int, margins: tuple[float, float, float] = MARGINS) 
     box_width, box_height = width * (1 + 2 * side), height * (1 + above + below)
     length = max(box_width, box_height)
     corner = np.array([left - (length - box_width) / 2, top - (length - box_height) / 2])
-    return (MEAN_FACE - corner) * (size / length)
+    placed: NDArray[np.float64] = (MEAN_FACE - corner) * (size / length)
+    return placed
 
 
 def crop_transform(

@@ -14,13 +14,15 @@ from dheads_cli.errors import DheadsError
 VIDEO_SUFFIXES = {".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".flv", ".m4v", ".wmv"}
 TEST_SPEAKERS = "test-speakers"
 
-GRID_NAME = re.compile(r"[blps][bgrw][abiw][a-z][0-9z][nsap]", re.IGNORECASE)
+# The corpus has a few names with a prefix, such as id2_vcd_swwp2s.
+GRID_NAME = re.compile(r"(?:.*_)?([blps][bgrw][abiw][a-z][0-9z][nsap])", re.IGNORECASE)
 GRID_WORDS: tuple[dict[str, str], ...] = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
     {"b": "blue", "g": "green", "r": "red", "w": "white"},
     {"a": "at", "b": "by", "i": "in", "w": "with"},
     {},
-    dict(zip("z123456789", "zero one two three four five six seven eight nine".split(), strict=True)),
+    {"z": "zero", "1": "one", "2": "two", "3": "three", "4": "four"}
+    | {"5": "five", "6": "six", "7": "seven", "8": "eight", "9": "nine"},
     {"n": "now", "s": "soon", "a": "again", "p": "please"},
 )
 GRID_UNITS_PER_S = 25_000  # of .align files
@@ -140,9 +142,10 @@ def detect_layout(folder: Path, videos: Sequence[Path]) -> tuple[str, str]:
 def _grid(folder: Path, video: Path) -> ClipSource | None:
     relative = video.relative_to(folder)
     speaker = next((part for part in relative.parts[:-1] if re.fullmatch(r"s\d+", part)), None)
-    if speaker is None or not GRID_NAME.fullmatch(video.stem):
+    match = GRID_NAME.fullmatch(video.stem)
+    if speaker is None or not match:
         return None
-    letters = video.stem.lower()
+    letters = match[1].lower()
     text = " ".join(table.get(letter, letter) for table, letter in zip(GRID_WORDS, letters, strict=True))
     places = (folder / "align" / speaker, folder / speaker / "align", video.parent)
     aligned = next((path for place in places if (path := place / f"{video.stem}.align").is_file()), None)

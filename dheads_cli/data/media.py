@@ -365,7 +365,7 @@ def encode_clip_mp4(frames: NDArray[np.uint8], fps: float) -> bytes:
 
 def decode_clip_mp4(data: bytes) -> NDArray[np.uint8]:
     """Inverse of encode_clip_mp4: uint8 RGB [F, H, W, 3]."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), mode="r") as container:
         container.streams.video[0].thread_type = "NONE"
         return np.stack([_upright(frame) for frame in container.decode(video=0)])
 
@@ -385,5 +385,5 @@ def encode_flac(wave: NDArray[np.float32], sample_rate: int) -> bytes:
 
 def decode_flac(data: bytes) -> NDArray[np.float32]:
     """Inverse of encode_flac: float32 [T]."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), mode="r") as container:
         return np.concatenate([_mono(frame) for frame in container.decode(audio=0)])

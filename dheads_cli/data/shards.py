@@ -121,11 +121,6 @@ def decode_sample(members: dict[str, bytes]) -> StoredClip:
     )
 
 
-def n_frames_of(members: dict[str, bytes]) -> int:
-    """F of an encoded sample."""
-    return int(json.loads(members["json"])["n_frames"])
-
-
 class ShardWriter:
     """Write one tar shard; the same samples always give the same bytes.
 
@@ -136,7 +131,7 @@ class ShardWriter:
         self.path = path
         self._part = path.with_name(path.name + ".part")
         self._file = self._part.open("wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
 
     def add(self, key: str, members: dict[str, bytes]) -> tuple[dict[str, tuple[int, int]], str]:
         """Append one sample: where its members' bytes lie (offset, size), and the sha256 of all of them."""
@@ -255,14 +250,14 @@ class Corpus:
             DheadsError: its shard is missing or cut short.
         """
         path = self.folder / ref.shard
+        members = {}
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            with path.open("rb") as shard:
+                for name, (at, size) in ref.members.items():
+                    shard.seek(at)
+                    members[name] = shard.read(size)
         except OSError as error:
             raise DheadsError(f"{path}: {error.strerror}; the corpus is incomplete.") from error
-        try:
-            members = {name: os.pread(descriptor, size, at) for name, (at, size) in ref.members.items()}
-        finally:
-            os.close(descriptor)
         if any(len(members[name]) != size for name, (_, size) in ref.members.items()):
             raise DheadsError(f"{path} is cut short: preprocess the corpus again.")
         return members
@@ -272,18 +267,15 @@ class Corpus:
         return decode_sample(self.read(ref))
 
 
-def damaged_clips(folder: Path, rows: Sequence[ManifestRow]) -> dict[str, str]:
+def damaged_clips(corpus: Corpus, rows: Sequence[ClipRef]) -> dict[str, str]:
     """Compare stored bytes with the manifest's checksums: id of each clip that differs -> what is wrong."""
-    corpus = Corpus(folder)
     damaged = {}
     for row in rows:
-        if row.status != "ok":
-            continue
         try:
             members = corpus.read(row)
         except DheadsError as error:
             damaged[row.id] = str(error)
             continue
         if hashlib.sha256(b"".join(members.values())).hexdigest() != row.sha256:
-            damaged[row.id] = f"{folder / row.shard}: its bytes differ from the manifest's checksum"
+            damaged[row.id] = f"{corpus.folder / row.shard}: its bytes differ from the manifest's checksum"
     return damaged

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
-import multiprocessing
+import json
 import os
-import signal
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 
@@ -26,7 +24,8 @@ from dheads_cli.data import align, media, shards
 from dheads_cli.data.corpora import ClipSource, CorpusListing, list_corpus
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe import Component, Preprocess
+from dheads_cli.run.clip_pool import process_all
 
 PARTS = ".parts"  # manifest rows of finished shards, until all are finished
 MAX_MISSING_SOUND_S = 0.5  # sound that ends this much before the picture makes a clip unusable
@@ -57,11 +56,12 @@ def preprocess(corpus: Path, out: Path, settings: Preprocess, *, overwrite: bool
     )
     for note in listing.notes:
         console.info(note)
-    _detector(settings.detector.use, repr(settings.detector.options))  # a wrong option stops before anything is made
+    _detector_of(settings)  # a wrong option stops before anything is made
     plan = _plan(listing.clips, settings.clips_per_shard)
     try:
-        _prepare(out, _provenance(corpus, listing, settings), overwrite)
-        rows = _write_shards(corpus, out, plan, settings)
+        with _alone_in(out):
+            _prepare(out, _provenance(corpus, listing, settings), overwrite)
+            rows = _write_shards(corpus, out, plan, settings)
     except OSError as error:
         raise DheadsError(f"{out} can't be written: {error.strerror or error}.") from error
     summary = _summarise(listing.layout, out, rows)
@@ -78,18 +78,18 @@ def verify(out: Path) -> dict[str, Any]:
     Raises:
         DheadsError: some clips are damaged or missing, or there is no finished corpus.
     """
-    rows = shards.read_manifest(out)
+    rows, corpus = shards.read_manifest(out), shards.Corpus(out)
     damaged: dict[str, str] = {}
-    by_shard = {name: list(group) for name, group in itertools.groupby(rows, key=lambda row: row.shard)}
-    with console.progress("verify", total=len(by_shard), unit="shards") as bar:
-        for group in by_shard.values():
-            damaged |= shards.damaged_clips(out, group)
+    names = sorted({row.shard for row in rows if row.shard})
+    with console.progress("verify", total=len(names), unit="shards") as bar:
+        for name in names:
+            damaged |= shards.damaged_clips(corpus, [row for row in rows if row.shard == name])
             bar.advance(1)
     if damaged:
         clip, what = next(iter(damaged.items()))
         raise DheadsError(f"{len(damaged)} of {len(rows)} clips are damaged, first {clip}: {what}")
     n_clips = sum(row.status == "ok" for row in rows)
-    console.info(f"{out}: {n_clips} clips in {len({row.shard for row in rows if row.shard})} shards are whole")
+    console.info(f"{out}: {n_clips} clips in {len(names)} shards are whole")
     summary = {"out": str(out), "clips": n_clips, "damaged": 0}
     console.result(summary)
     return summary
@@ -123,13 +123,27 @@ def _provenance(corpus: Path, listing: CorpusListing, settings: Preprocess) -> d
     }
 
 
-def _prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the output folder, or make sure that what is in it was made in the same way."""
-    record = out / shards.SETTINGS
-    text = yaml.safe_dump(dict(provenance), sort_keys=False, allow_unicode=True)
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Hold the output folder for this process: two that write the same shards would spoil each other's."""
     if out.exists() and not out.is_dir():
         raise DheadsError(f"{out} is a file: name a folder.")
-    if out.is_dir() and any(out.iterdir()) and not record.is_file():
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DheadsError(f"{out} is being written by another `dheads preprocess`: wait for it, or end it.") from error
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
+    """Make sure that what is in the output folder was made in the same way, or clear it."""
+    record = out / shards.SETTINGS
+    text = yaml.safe_dump(dict(provenance), sort_keys=False, allow_unicode=True)
+    if any(out.iterdir()) and not record.is_file():
         raise DheadsError(f"{out} is not empty and was not made by `dheads preprocess`: name another folder.")
     if record.is_file() and record.read_text(encoding="utf-8") != text:
         if not overwrite:
@@ -139,8 +153,7 @@ def _prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
                 "--overwrite to make it anew."
             )
         _remove(out)
-    (out / PARTS).mkdir(parents=True, exist_ok=True)
-    for part in out.glob("*.part"):
+    for part in (*out.glob("*.part"), *(out / PARTS).glob("*.part")):
         part.unlink()
     record.write_text(text, encoding="utf-8")
 
@@ -167,13 +180,16 @@ def _write_shards(corpus: Path, out: Path, plan: Sequence[Shard], settings: Prep
     if manifest.is_file():
         console.info(f"{out} is finished already")
         return shards.read_manifest(out)
+    (out / PARTS).mkdir(exist_ok=True)
     todo = [(name, clips) for name, clips in plan if not (out / PARTS / f"{name}.jsonl").is_file()]
     if n_done := len(plan) - len(todo):
         console.info(f"{n_done} of {len(plan)} shards are there already")
-    n_skipped = 0
+    n_skipped, n_clips, n_todo = 0, *(sum(len(clips) for _, clips in some) for some in (plan, todo))
+    died: Outcome = UnusableClip("crashed", "the process that worked on it was killed")
     sources = (clip for _, clips in todo for clip in clips)
-    with console.progress("preprocess", total=sum(len(clips) for _, clips in todo), unit="clips") as bar:
-        outcomes = _process_all(sources, settings)
+    with console.progress("preprocess", total=n_clips, unit="clips", done=n_clips - n_todo) as bar:
+        n_workers = min(settings.workers or os.cpu_count() or 1, max(1, n_todo))
+        outcomes = process_all(partial(process_clip, settings=settings), sources, n_workers, died)
         for name, clips in todo:
             writer = shards.ShardWriter(out / name)
             rows = []
@@ -204,7 +220,7 @@ def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: 
             clip.id, clip.key, clip.split, clip.speaker, source, "skipped", outcome.reason, outcome.detail
         )
     members, digest = writer.add(clip.key, outcome)
-    n_frames = shards.n_frames_of(outcome)
+    n_frames = int(json.loads(outcome["json"])["n_frames"])
     return shards.ManifestRow(
         clip.id,
         clip.key,
@@ -219,62 +235,15 @@ def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: 
     )
 
 
-def _process_all(clips: Iterable[ClipSource], settings: Preprocess) -> Iterator[Outcome]:
-    """Outcomes in the order of the clips, a few clips ahead of the one asked for."""
-    n_workers = settings.workers or os.cpu_count() or 1
-    if n_workers == 1:
-        yield from (process_clip(clip, settings) for clip in clips)
-        return
-    clips = iter(clips)
-    pool = _pool(n_workers)
-    waiting: deque[tuple[ClipSource, Future[Outcome]]] = deque()
-    try:
-        while True:
-            for clip in itertools.islice(clips, 4 * n_workers - len(waiting)):
-                waiting.append((clip, pool.submit(process_clip, clip, settings)))
-            if not waiting:
-                return
-            clip, future = waiting.popleft()
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                # A worker died and took the others' clips along: try each alone, so that only the culprit is lost.
-                pool.shutdown()
-                yield _process_alone(clip, settings)
-                alone = [(other, _process_alone(other, settings)) for other, _ in waiting]
-                waiting.clear()
-                pool = _pool(n_workers)
-                yield from (outcome for _, outcome in alone)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _process_alone(clip: ClipSource, settings: Preprocess) -> Outcome:
-    """Process a clip in a process of its own, which may die."""
-    with _pool(1) as pool:
-        try:
-            return pool.submit(process_clip, clip, settings).result()
-        except BrokenProcessPool:
-            return UnusableClip("crashed", "the process that read it died")
-
-
-def _pool(n_workers: int) -> ProcessPoolExecutor:
-    """Fresh processes: a fork after MediaPipe or torch have started threads may hang."""
-    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker)
-
-
-def _begin_worker() -> None:
-    """One core for each worker; Ctrl-C is the main process's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+def _detector_of(settings: Preprocess) -> LandmarkDetector:
+    """The recipe's detector, built once in each process."""
+    return _detector(settings.detector.model_dump_json())
 
 
 @cache
-def _detector(name: str, options: str) -> LandmarkDetector:
-    """The detector of this process; options as `repr` of their dict, so that they can be a cache's key."""
-    import ast
-
-    detector: LandmarkDetector = registry.build("landmark_detectors", name, ast.literal_eval(options))
+def _detector(component: str) -> LandmarkDetector:
+    chosen = Component.model_validate_json(component)
+    detector: LandmarkDetector = registry.build("landmark_detectors", chosen.use, chosen.options)
     return detector
 
 
@@ -295,7 +264,7 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     if n_frames < settings.min_frames:
         raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
     waveform = _sound(source, video, settings)
-    landmarks = _detector(settings.detector.use, repr(settings.detector.options))(video.frames)
+    landmarks = _detector_of(settings)(video.frames)
     crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
         video.frames,
         landmarks,
