@@ -127,10 +127,10 @@ class Model(Section):
     @field_validator("attention_levels")
     @classmethod
     def _levels_exist(cls, attention_levels: list[int], info: ValidationInfo) -> list[int]:
-        n_levels = len(info.data.get("channel_mult", attention_levels))
-        if wrong := [level for level in attention_levels if not 0 <= level < n_levels]:
+        last = len(info.data.get("channel_mult", ())) - 1  # -1: channel_mult is wrong itself
+        if wrong := [level for level in attention_levels if not 0 <= level <= last and last >= 0]:
             text = "{wrong} do not exist: there are levels 0 to {last}"
-            raise PydanticCustomError("misfit", text, {"wrong": str(wrong), "last": n_levels - 1})
+            raise PydanticCustomError("misfit", text, {"wrong": str(wrong), "last": last})
         return attention_levels
 
 
@@ -162,7 +162,6 @@ class Train(Section):
     checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
-    compile: bool = Field(False, description="Compile the network with torch.compile; on a CPU it takes a C++ compiler.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
 
 

@@ -6,10 +6,10 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -98,9 +98,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         vlb_weight=settings.vlb_weight,
         lip_sync_weight=settings.lip_sync_weight,
     )
-    eager_loss = TrainingLoss(parts, parts.unet, objective, target, precision, recipe.seed)
-    # Only training steps run compiled: validation and grids would each be a compilation of their own.
-    loss_of = replace(eager_loss, network=torch.compile(parts.unet)) if settings.compile else eager_loss
+    loss_of = TrainingLoss(parts, objective, target, precision, recipe.seed)
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
@@ -131,7 +129,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                 bar.note(f"loss {last['loss']:.4f}")
                 meter = Meter()
             if state.step % settings.checkpoint_every == 0 or done:
-                loss = validation_loss(recipe, state, eager_loss, validation)
+                loss = validation_loss(recipe, state, loss_of, validation)
                 log({"step": state.step, "val_loss": loss})
                 save(run_dir, recipe, state, loss)
                 meter = Meter()
@@ -197,7 +195,6 @@ class TrainingLoss:
 
     Attributes:
         parts: the model's parts.
-        network: the U-Net as training runs it, which may be compiled.
         objective: the weights of the loss terms.
         device: where it runs.
         precision: of the forward pass; the loss is float32.
@@ -205,7 +202,6 @@ class TrainingLoss:
     """
 
     parts: Parts
-    network: Callable[..., Tensor]
     objective: Objective
     device: torch.device
     precision: torch.dtype
@@ -232,7 +228,7 @@ class TrainingLoss:
                 embeddings = encoder(audio, n_frames)
                 index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
                 audio = embeddings.gather(1, index)
-            output = self.network(x_t, t.to(self.device), identity, motion, audio, level)
+            output = unet(x_t, t.to(self.device), identity, motion, audio, level)
         mask = batch.mouth_mask.to(self.device)
         return training_losses(self.objective, schedule, output, x_0, x_t, eps, t, identity, mask)
 

@@ -1,0 +1,151 @@
+"""The training set: batches follow from the seed and the step, and every frame is the one the method asks for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from corpus import SIZE, make_corpus
+
+from dheads_cli import registry
+from dheads_cli.data.dataset import TrainingSet, Views, jitter_colour, mouth_mask
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.speech import encode_speech
+
+PLAIN = {
+    "n_motion_frames": 2, "audio_context": 2, "mouth_margin": 0.0, "motion_noise_max": 0.0, "motion_drop": 0.0,
+    "flip": 0.0, "colour_jitter": 0.0, "speaker_balance": 0.5,
+}  # fmt: skip
+
+
+class Loudness:
+    """Embedding k is frame k's loudness and its number."""
+
+    sample_rate, embed_dim, stride_frames, context_frames = 16000, 1, 10, 2
+
+    def __call__(self, waveform, n_frames):
+        return waveform.abs().view(len(waveform), n_frames, -1).mean(-1, keepdim=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("corpus") / "c", {"train": 4, "val": 1})
+
+
+def training_set(folder: Path, encoder=None, frozen=True, size=SIZE, cache=1e9, seed=0, **changes):
+    return TrainingSet(
+        folder, "train", encoder or Loudness(), frozen=frozen, size=size, views=Views(**{**PLAIN, **changes}),
+        cache_bytes=cache, seed=seed,
+    )  # fmt: skip
+
+
+def test_a_batch_follows_from_seed_and_step_alone(folder):
+    first = training_set(folder, flip=0.5, colour_jitter=0.5)
+    first.batch(1, 3)
+    second = training_set(folder, flip=0.5, colour_jitter=0.5, cache=0)  # decodes every clip anew
+    a, b = first.batch(7, 5), second.batch(7, 5)
+    assert torch.equal(a.x_0, b.x_0)
+    assert torch.equal(a.audio, b.audio)
+    assert not torch.equal(a.x_0, first.batch(8, 5).x_0)
+    assert not torch.equal(a.x_0, training_set(folder, seed=1, flip=0.5, colour_jitter=0.5).batch(7, 5).x_0)
+
+
+def test_target_motion_and_sound_belong_together(folder):
+    data = training_set(folder)
+    clips = {ref.id: data.clip(ref) for ref in data.clips}
+    batch = data.batch(1, 24)
+    for i in range(24):
+        target = ((batch.x_0[i] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+        places = [
+            (clip, k)
+            for clip in clips.values()
+            for k in range(20)
+            if np.array_equal(clip.frames[k], target) and torch.equal(clip.sound[k], batch.audio[i, 2])
+        ]
+        clip, k = places[0]
+        window = [min(max(j, 0), 19) for j in range(k - 2, k + 3)]
+        assert torch.equal(batch.audio[i], clip.sound[window])
+        identity = ((batch.identity[i] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+        for back, motion in zip((2, 1), batch.motion, strict=True):
+            shown = ((motion[i] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+            assert np.array_equal(shown, clip.frames[k - back] if k >= back else identity)
+
+
+def test_dropped_motion_frames_are_the_identity_frame(folder):
+    batch = training_set(folder, motion_drop=1.0).batch(1, 8)
+    for motion in batch.motion:
+        assert torch.equal(motion, batch.identity)
+
+
+def test_a_mirrored_sample_is_mirrored_throughout(folder):
+    plain, mirrored = training_set(folder).batch(3, 4), training_set(folder, flip=1.0).batch(3, 4)
+    for a, b in ((plain.x_0, mirrored.x_0), (plain.mouth_mask, mirrored.mouth_mask)):
+        assert torch.equal(a.flip(-1), b)
+
+
+def test_a_trained_encoder_is_given_the_sound_of_its_window(folder):
+    encoder = registry.build("audio_encoders", "logmel", {"embed_dim": 8})
+    data = training_set(folder, encoder, frozen=False)
+    batch = data.batch(2, 6)
+    n_frames = batch.audio_index.shape[1] + 2 * encoder.context_frames
+    with torch.no_grad():
+        pieces = encoder(batch.audio, n_frames)
+        windows = pieces.gather(1, batch.audio_index[:, :, None].expand(-1, -1, 8))
+        frozen = TrainingSet(
+            folder, "train", encoder, frozen=True, size=SIZE, views=Views(**PLAIN), cache_bytes=1e9, seed=0
+        )
+        torch.testing.assert_close(windows, frozen.batch(2, 6).audio, atol=1e-5, rtol=1e-4)
+
+
+def test_motion_noise_is_uniform_up_to_its_maximum(folder):
+    levels = training_set(folder, motion_noise_max=0.7).batch(1, 400).motion_noise
+    assert 0 <= levels.min() < 0.05
+    assert 0.65 < levels.max() <= 0.7
+
+
+def test_a_small_cache_holds_few_clips(folder):
+    data = training_set(folder, cache=100_000)
+    for step in range(4):
+        data.batch(step, 4)
+    assert sum(clip.n_bytes for clip in data.cache.values()) <= 100_000
+
+
+def test_speakers_are_balanced(folder):
+    data = training_set(folder, speaker_balance=1.0)
+    by_speaker: dict[str, float] = {}
+    for ref, probability in zip(data.clips, data.probabilities, strict=True):
+        by_speaker[ref.speaker] = by_speaker.get(ref.speaker, 0) + probability
+    assert all(share == pytest.approx(1 / len(by_speaker)) for share in by_speaker.values())
+
+
+def test_another_size_is_told_how_to_mend_it(folder):
+    with pytest.raises(DheadsError, match=r"holds 32 px faces, but model\.size is 64: preprocess again with --size 64"):
+        training_set(folder, size=64)
+
+
+def test_the_mouth_box_bounds_the_lips_and_grows():
+    landmarks = np.zeros((68, 2), np.float32)
+    landmarks[48:] = [[10.4, 20.6]] * 10 + [[15.5, 25.2]] * 10
+    box = np.argwhere(mouth_mask(landmarks, 32, 0.0)[0])
+    assert box.min(axis=0).tolist() == [20, 10]
+    assert box.max(axis=0).tolist() == [25, 15]
+    grown = np.argwhere(mouth_mask(landmarks, 32, 2 / 32)[0])
+    assert grown.min(axis=0).tolist() == [18, 8]
+    assert mouth_mask(np.full((68, 2), np.nan, np.float32), 32, 0.1).sum() == 0
+
+
+def test_no_jitter_changes_nothing_and_jitter_is_the_same_in_all_frames():
+    rng = np.random.default_rng(0)
+    frames = rng.uniform(-0.5, 0.5, (1, 3, 4, 4)).astype(np.float32).repeat(3, axis=0)
+    assert jitter_colour(frames, 0.0, rng) is frames
+    changed = jitter_colour(frames, 0.5, rng)
+    assert not np.allclose(changed, frames)
+    assert np.array_equal(changed[0], changed[2])
+
+
+def test_encoders_see_the_windows_of_the_frame_loop(folder):
+    data = training_set(folder)
+    stored = data.corpus.load(data.clips[0])
+    torch.testing.assert_close(
+        data.clip(data.clips[0]).sound, encode_speech(Loudness(), torch.from_numpy(stored.waveform), 20, 25)
+    )

@@ -1,0 +1,94 @@
+"""The frame loop: what each frame is shown, and that a clip does not depend on its neighbours in the batch."""
+
+import torch
+from torch import nn
+
+from dheads_cli.model.diffusion import Denoised, cosine_schedule
+from dheads_cli.model.generate import NoiseStreams, generate, stack_motion, to_uint8
+
+SCHEDULE = cosine_schedule(100)
+
+
+class Recorder(nn.Module):
+    """Stands for a U-Net: notes what it is shown and predicts no change to the identity frame."""
+
+    n_motion_frames, grayscale_motion = 2, False
+
+    def __init__(self):
+        super().__init__()
+        self.motion, self.audio, self.level = [], [], []
+
+    def forward(self, x_t, t, identity, motion, audio, level):
+        self.motion.append(motion)
+        self.audio.append(audio)
+        self.level.append(level)
+        return torch.zeros_like(x_t)
+
+
+def counting_sampler(start=0.0):
+    """A sampler whose n-th frame is filled with n / 10."""
+    count = [start]
+
+    def sample(denoise, x_t, schedule, noise):
+        assert isinstance(denoise(x_t, 5), Denoised)
+        count[0] += 0.1
+        return torch.full_like(x_t, count[0])
+
+    return sample
+
+
+def frames_of(unet, sampler, n=4, motion_noise=0.0, seeds=(0,)):
+    identity = torch.full((len(seeds), 3, 8, 8), -1.0)
+    windows = [torch.full((len(seeds), 5, 2), float(k)) for k in range(n)]
+    return generate(
+        unet, SCHEDULE, sampler, "identity_residual", identity, windows, motion_noise=motion_noise,
+        noise=NoiseStreams(seeds, torch.device("cpu")),
+    )  # fmt: skip
+
+
+def test_motion_frames_are_the_last_drawn_oldest_first_after_copies_of_the_identity():
+    unet = Recorder()
+    list(frames_of(unet, counting_sampler()))
+    shown = [[round(motion[0, 3 * i].mean().item(), 4) for i in range(2)] for motion in unet.motion]
+    assert shown == [[-1, -1], [-1, 0.1], [0.1, 0.2], [0.2, 0.3]]
+
+
+def test_frame_k_hears_window_k():
+    unet = Recorder()
+    list(frames_of(unet, counting_sampler()))
+    assert [audio.mean().item() for audio in unet.audio] == [0, 1, 2, 3]
+
+
+def test_motion_noise_has_its_level_and_the_network_is_told():
+    unet = Recorder()
+    list(frames_of(unet, counting_sampler(), n=1, motion_noise=0.5))
+    noise = unet.motion[0] + 1
+    assert 0.4 < noise.std().item() < 0.6
+    assert unet.level[0].tolist() == [0.5]
+
+
+def test_frames_come_one_by_one():
+    unet = Recorder()
+    stream = frames_of(unet, counting_sampler())
+    next(stream)
+    assert len(unet.motion) == 1
+
+
+def test_a_clip_does_not_depend_on_its_batch():
+    def sampler(denoise, x_t, schedule, noise):
+        return 0.5 * x_t + 0.5 * noise(tuple(x_t.shape))
+
+    alone = list(frames_of(Recorder(), sampler, seeds=(7,)))
+    together = list(frames_of(Recorder(), sampler, seeds=(3, 7)))
+    for a, b in zip(alone, together, strict=True):
+        assert torch.equal(a[0], b[1])
+
+
+def test_no_motion_frames_are_no_channels():
+    assert stack_motion([], torch.zeros(2, 3, 8, 8), False).shape == (2, 0, 8, 8)
+    assert stack_motion([torch.zeros(2, 3, 8, 8)] * 2, torch.zeros(2, 3, 8, 8), True).shape == (2, 2, 8, 8)
+
+
+def test_frames_become_bytes():
+    frame = torch.tensor([-2.0, -1.0, 0.0, 1.0]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
+    assert to_uint8(frame)[0, :, :, 0].tolist() == [[0, 0], [128, 255]]

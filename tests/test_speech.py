@@ -1,0 +1,60 @@
+"""Fixed windows: embeddings do not depend on how a recording is cut, and frame k's window is where it should be."""
+
+import pytest
+import torch
+
+from dheads_cli.model.speech import audio_windows, cut, encode_speech, encode_stream, frames_of, samples_of
+
+
+class FrameEnergy:
+    """Embedding k is the mean magnitude of frame k's samples, and the window's number of frames."""
+
+    sample_rate, embed_dim, stride_frames, context_frames = 16000, 2, 10, 3
+
+    def __call__(self, waveform, n_frames):
+        energy = waveform.abs().view(len(waveform), n_frames, -1).mean(-1)
+        return torch.stack([energy, torch.full_like(energy, n_frames)], -1)
+
+
+def test_25_frames_are_a_second():
+    assert samples_of(25, 25, 16000) == 16000
+    assert frames_of(16000, 25, 16000) == 25
+    assert frames_of(16639, 25, 16000) == 25
+    assert frames_of(100, 25, 16000) == 1
+
+
+@pytest.mark.parametrize("n_frames", [1, 9, 10, 11, 95, 201])
+def test_embedding_k_is_of_frame_k(n_frames):
+    wave = torch.arange(n_frames, dtype=torch.float32).repeat_interleave(640) / 1000
+    embeddings = encode_speech(FrameEnergy(), wave, n_frames, 25)
+    assert embeddings.shape == (n_frames, 2)
+    torch.testing.assert_close(embeddings[:, 0], torch.arange(n_frames) / 1000)
+    assert (embeddings[:, 1] == 16).all()
+
+
+def test_a_stream_gives_what_the_whole_gives():
+    wave = torch.randn(640 * 173, generator=torch.Generator().manual_seed(0))
+    pieces = list(encode_stream(FrameEnergy(), wave, 173, 25))
+    assert len(pieces) > 1
+    assert torch.equal(torch.cat(pieces), encode_speech(FrameEnergy(), wave, 173, 25))
+
+
+def test_a_prefix_has_the_same_embeddings_but_for_its_end():
+    wave = torch.randn(640 * 173, generator=torch.Generator().manual_seed(0))
+    whole = encode_speech(FrameEnergy(), wave, 173, 25)
+    prefix = encode_speech(FrameEnergy(), wave[: 640 * 100], 100, 25)
+    assert torch.equal(whole[:100], prefix)
+
+
+def test_sound_beyond_the_ends_is_silence():
+    wave = torch.ones(1280)
+    assert cut(wave, -1, 640 * 4, 25, 16000).tolist() == [0.0] * 640 + [1.0] * 1280 + [0.0] * 640
+    assert cut(wave, 5, 640, 25, 16000).abs().max() == 0
+    assert cut(wave, -5, 640, 25, 16000).abs().max() == 0
+
+
+def test_audio_windows_repeat_the_edges():
+    windows = list(audio_windows(torch.arange(4.0).view(1, 4, 1), 2))
+    assert [window.flatten().tolist() for window in windows] == [
+        [0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3],
+    ]  # fmt: skip

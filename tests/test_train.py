@@ -1,0 +1,179 @@
+"""Training: a resumed run equals an unbroken one byte for byte, and mistakes are told before time is lost."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from corpus import SIZE, make_corpus
+
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.checkpoint import load_model, load_tensors
+from dheads_cli.recipe import Recipe
+from dheads_cli.run.sample import sample
+from dheads_cli.run.train import learning_rate, train
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def recipe(folder: Path, steps: int = 6, **changes) -> Recipe:
+    settings = {
+        "steps": steps, "batch_size": 2, "checkpoint_every": 3, "log_every": 2, "sample_every": 0, "threads": 1,
+        "motion_noise_max": 0.5, "flip": 0.5, "vlb_weight": 0.01, "precision": "float32", "lr": 1e-3, "lr_final": 0.1,
+    }  # fmt: skip
+    return Recipe.model_validate({
+        "name": "small",
+        "data": {"path": str(folder)},
+        "model": {
+            "size": SIZE, "channels": 32, "channel_mult": [1, 1], "n_res_blocks": 1, "head_dim": 32,
+            "noised_motion": True, "audio_encoder": {"use": "logmel", "embed_dim": 8},
+        },
+        "train": {**settings, **changes},
+        "sample": {"sampler": {"use": "ddim", "steps": 2}, "motion_noise": 0.2},
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("corpus") / "c", {"train": 4, "val": 2, "test": 3}, n_frames=12)
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "unbroken"
+    train(recipe(folder), run, device="cpu")
+    return run
+
+
+def bytes_of(run: Path) -> dict[str, bytes]:
+    names = ["checkpoints/step-000006.safetensors", "resume.safetensors"]
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def test_a_resumed_run_equals_an_unbroken_one_byte_for_byte(folder, unbroken, tmp_path):
+    run = tmp_path / "resumed"
+    # Stopped by Ctrl-C after a few steps, in a process of its own; then resumed here.
+    config = tmp_path / "recipe.json"
+    config.write_text(recipe(folder).model_dump_json())
+    program = (
+        "import sys; from pathlib import Path; from dheads_cli.recipe import Recipe; from dheads_cli.run.train import train;"
+        "train(Recipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), device='cpu')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(config), str(run)], stderr=subprocess.DEVNULL)
+    log = run / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    stopped_at = load_tensors(run / "resume.safetensors")[1]["step"]
+    assert 2 <= stopped_at <= 6
+    train(recipe(folder), run, device="cpu")
+    assert bytes_of(run) == bytes_of(unbroken)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_byte_for_byte(folder, unbroken, tmp_path):
+    run = tmp_path / "killed"
+    # What SIGKILL in the middle of a write leaves: the state of step 3 and half a temporary file.
+    train(recipe(folder, steps=6).model_copy(), run, device="cpu")
+    for path in run.glob("checkpoints/*6.safetensors"):
+        path.unlink()
+    again = tmp_path / "again"
+    stop_at_3(folder, again)
+    (again / "resume.safetensors.part").write_bytes(b"half a fi")
+    train(recipe(folder), again, device="cpu")
+    assert bytes_of(again) == bytes_of(unbroken)
+
+
+def stop_at_3(folder: Path, run: Path) -> None:
+    """Leave what a run killed after its checkpoint at step 3 leaves behind."""
+    config = run.parent / "kill.json"
+    config.write_text(recipe(folder).model_dump_json())
+    program = (
+        "import os, sys, signal; from pathlib import Path; from dheads_cli.recipe import Recipe;"
+        "from dheads_cli.run import train as t; save = t.save\n"
+        "def save_and_die(*args):\n    save(*args)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "t.save = save_and_die\n"
+        "t.train(Recipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), device='cpu')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(config), str(run)], stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert load_tensors(run / "resume.safetensors")[1]["step"] == 3
+
+
+def test_the_log_has_losses_speed_and_validation(unbroken):
+    lines = [json.loads(line) for line in (unbroken / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]
+    assert {"loss", "simple", "lip_sync", "vlb", "grad_norm", "samples_per_s", "wait_share"} <= lines[0].keys()
+    assert lines[-1]["val_loss"] > 0
+    assert list((unbroken / "tensorboard").glob("events*"))
+
+
+def test_the_checkpoint_holds_the_averaged_weights_and_the_recipe(folder, unbroken):
+    trained = load_model(unbroken, torch.device("cpu"))
+    assert trained.recipe == recipe(folder)
+    state, _ = load_tensors(unbroken / "resume.safetensors")
+    for name, tensor in trained.parts.unet.named_parameters():
+        assert torch.equal(tensor, state[f"ema.unet.{name}"])
+    assert any(not torch.equal(state[f"raw.{n[4:]}"], state[n]) for n in state if n.startswith("ema."))
+
+
+def test_another_recipe_does_not_overwrite_a_run(folder, unbroken):
+    with pytest.raises(DheadsError, match=r"another recipe \(train\.lr differ"):
+        train(recipe(folder, lr=5e-3), unbroken, device="cpu")
+
+
+def test_a_run_may_be_made_longer(folder, unbroken, tmp_path):
+    run = tmp_path / "longer"
+    train(recipe(folder, steps=2), run, device="cpu")
+    assert train(recipe(folder, steps=4), run, device="cpu")["step"] == 4
+
+
+def test_a_sample_grid_is_drawn(folder, tmp_path):
+    train(recipe(folder, steps=1, sample_every=1), tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "grid-000001.png").stat().st_size > 100
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
+    with pytest.raises(DheadsError, match="the loss is nan at step"):
+        train(recipe(folder, steps=50, lr=1e30), tmp_path / "run", device="cpu")
+
+
+def test_the_learning_rate_warms_up_and_decays(folder):
+    settings = recipe(folder, steps=100, lr=1.0, lr_final=0.1, warmup_steps=10)
+    rates = [learning_rate(settings, step) for step in (1, 10, 50, 100)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert rates[1] == pytest.approx(0.978, rel=0.01)
+    assert rates[2] == pytest.approx(0.55)
+    assert rates[3] == pytest.approx(0.1)
+
+
+def test_sampling_writes_clips_that_point_at_their_references(folder, unbroken, tmp_path):
+    from dheads_cli.data.media import read_video
+    from dheads_cli.data.samples import read_samples
+
+    out = sample(unbroken, split="test", out=tmp_path / "samples", device="cpu")
+    rows = read_samples(out)
+    assert len(rows) == 3
+    for row in rows:
+        assert row.clip_id == row.audio_clip_id
+        assert read_video(out / row.file, 25).frames.shape == (12, SIZE, SIZE, 3)
+    again = sample(unbroken, split="test", out=tmp_path / "again", device="cpu")
+    for row in rows:
+        assert (out / row.file).read_bytes() == (again / row.file).read_bytes()
+    with pytest.raises(DheadsError, match="holds samples already"):
+        sample(unbroken, split="test", out=out, device="cpu")
+
+
+def test_shuffled_clips_have_another_clips_sound(folder, unbroken, tmp_path):
+    from dheads_cli.data.samples import read_samples
+
+    with pytest.raises(DheadsError, match="at least two clips of each speaker"):
+        sample(unbroken, split="test", shuffled=True, out=tmp_path / "none", device="cpu")
+    out = sample(unbroken, split="train", shuffled=True, out=tmp_path / "samples", device="cpu")
+    rows = [row for row in read_samples(out) if row.kind == "shuffled"]
+    assert len(rows) == 4
+    assert all(row.audio_clip_id != row.clip_id for row in rows)
