@@ -1,28 +1,40 @@
-"""Pictures, sound and video in and out of files: the only module that knows PyAV."""
+"""Pictures, sound and video out of files, and stored clips both ways. With video_writer.py all that knows PyAV."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoWriter, add_h264, check_target
 from dheads_cli.errors import DheadsError, UnusableClip
 
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "VideoClip",
+    "VideoWriter",
+    "check_target",
+    "decode_clip_mp4",
+    "decode_flac",
+    "encode_clip_mp4",
+    "encode_flac",
+    "fit_length",
+    "read_audio",
+    "read_image",
+    "read_video",
+]
+
 MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")  # that VideoWriter writes
 CLIP_CRF = 8  # of stored crops: mean error 1.7 of 255, of which 1 is the rounding to YUV
-BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers: what swscale converts RGB to, and the file says so
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ def _open(path: Path) -> Iterator[Any]:
     """Open a file for reading; any failure of FFmpeg inside the block is an UnusableClip."""
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams:
+                raise UnusableClip("damaged", f"{path}: neither picture nor sound can be found in it")
             yield container
     except (av.FFmpegError, OSError) as error:
         reason = "damaged" if isinstance(error, av.FFmpegError) and path.is_file() else "unreadable"
@@ -90,11 +104,18 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
             raise UnusableClip("damaged", f"{path} has no frame that can be decoded")
         source_fps = (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else float(fps)
         end = times[-1] - times[0] + (duration or 1 / source_fps)
-        if stream.duration and end < 0.9 * float(stream.duration * stream.time_base) - 0.2:
-            said = float(stream.duration * stream.time_base)
-            raise UnusableClip("damaged", f"{path} ends after {end:.2f} of {said:.2f} s")
+        _check_length(path, stream, times[0] + end)
         _repeat_until(end - 0.5 / fps, fps, frames, shown, path)
     return VideoClip(np.stack(frames or [shown]), float(fps), source_fps, times[0], rotation)
+
+
+def _check_length(path: Path, stream: Any, end: float) -> None:
+    """Refuse a stream that ends, at a time on the file's clock in s, well before the length that the file states."""
+    if not stream.duration:
+        return
+    stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    if end < 0.9 * stated - 0.2:
+        raise UnusableClip("damaged", f"{path}: its {stream.type} ends at {end:.2f} of {stated:.2f} s")
 
 
 def _repeat_until(
@@ -136,7 +157,7 @@ def read_audio(path: Path | str, sample_rate: int, start: float | None = None) -
             raise UnusableClip("no sound", f"{path} has no audio stream")
         stream = container.streams.audio[0]
         stream.thread_type = "NONE"
-        rate, n_samples, begin = 0, 0, 0.0
+        rate, n_samples, begin, n_missing = 0, 0, 0.0, 0
         for frame in container.decode(stream):
             wave = _mono(frame)
             if not rate:
@@ -152,11 +173,15 @@ def read_audio(path: Path | str, sample_rate: int, start: float | None = None) -
             if gap > 0.05 * rate:
                 pieces.append(np.zeros(gap, dtype=np.float32))
                 n_samples += gap
+                n_missing += gap
             # Samples before `start` have negative places.
             pieces.append(wave[max(0, min(len(wave), -n_samples)) :])
             n_samples += len(wave)
         if not rate or not sum(map(len, pieces)):
             raise UnusableClip("no sound", f"{path}: its audio stream holds no samples")
+        _check_length(path, stream, end=begin + n_samples / rate)
+        if n_missing > 0.1 * max(n_samples, 1):
+            raise UnusableClip("damaged", f"{path}: {n_missing / rate:.2f} s of its sound are missing")
     return _resample(np.concatenate(pieces), rate, sample_rate)
 
 
@@ -215,146 +240,11 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         raise DheadsError(f"{path} is a broken picture ({error}): save it again, as JPEG or PNG.") from error
 
 
-class VideoWriter:
-    """Write an H.264 + AAC video while its frames arrive; a context manager.
-
-    The file is made beside its place and moved there when the block ends well, so `path` is always whole: the new
-    video, or whatever was there before.
-
-    Args:
-        path: .mp4, .m4v or .mov in a folder that exists.
-        fps: frames a second.
-        size: (width, height) px, both even.
-        audio: float32 [T] mono in [-1, 1], or None for a silent video.
-        sample_rate: Hz of `audio`.
-        crf: x264's quality; lower is better.
-        pixel_format: of the encoded video.
-        metadata: tags of the file, such as title and comment.
-        overwrite: replace an existing file.
-
-    Raises:
-        DheadsError: the file exists, or can't be written (also when the disk fills up later).
-    """
-
-    def __init__(
-        self,
-        path: Path | str,
-        fps: float,
-        size: tuple[int, int],
-        audio: NDArray[np.float32] | None = None,
-        sample_rate: int = 16000,
-        *,
-        crf: int = 18,
-        pixel_format: str = "yuv420p",
-        metadata: Mapping[str, str] | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        self.path = Path(path)
-        self.n_frames = 0
-        self._fps, self._rate = fps, sample_rate
-        self._audio = audio
-        self._n_audio = 0
-        check_target(self.path, overwrite=overwrite, suffixes=VIDEO_SUFFIXES)
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        with self._told():
-            self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "+faststart"})
-            self._container.metadata.update(dict(metadata or {}))
-            self._video = _add_h264(self._container, fps, size, crf, pixel_format, preset="medium")
-            if audio is not None:
-                self._sound: Any = self._container.add_stream("aac", rate=sample_rate, layout="mono")
-                self._sound.bit_rate = 128_000
-
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        """Encode one frame, uint8 RGB [H, W, 3], and the sound that belongs to it."""
-        with self._told():
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture.pts = self.n_frames
-            self._container.mux(self._video.encode(picture))
-            self.n_frames += 1
-            self._write_audio(round(self.n_frames / self._fps * self._rate))
-
-    def _write_audio(self, end: int) -> None:
-        """Encode sound up to sample `end`, so that picture and sound lie side by side in the file."""
-        if self._audio is None or (piece := self._audio[self._n_audio : end]).size == 0:
-            return
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece[None]), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._n_audio, Fraction(1, self._rate)
-        self._n_audio += len(piece)
-        self._container.mux(self._sound.encode(frame))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with self._told():
-                if kind is None:
-                    self._container.mux(self._video.encode(None))
-                    if self._audio is not None:
-                        self._container.mux(self._sound.encode(None))
-                self._container.close()
-                if kind is None:
-                    self._check_whole()
-                    os.replace(self._part, self.path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                self._part.unlink()
-
-    def _check_whole(self) -> None:
-        """Count the packets of the finished file: FFmpeg doesn't report the last bytes that found no room."""
-        with av.open(str(self._part)) as container:
-            n_packets = sum(packet.size > 0 for packet in container.demux(video=0))
-        if n_packets != self.n_frames:
-            raise OSError(None, f"only {n_packets} of {self.n_frames} frames were written; is the disk full?")
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn a failure to write into a DheadsError and remove the unfinished file."""
-        try:
-            yield
-        except (av.FFmpegError, OSError) as error:
-            with contextlib.suppress(FileNotFoundError):
-                self._part.unlink()
-            raise DheadsError(f"{self.path} can't be written: {error.strerror or error}.") from error
-
-
-def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = ()) -> None:
-    """Refuse a place that an output file can't be written to.
-
-    Raises:
-        DheadsError: wrong suffix, no such folder, a folder, or an existing file without `overwrite`.
-    """
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise DheadsError(f"{path}: the name must end in {' or '.join(suffixes)}.")
-    if not path.parent.is_dir():
-        raise DheadsError(f"{path}: the folder {path.parent} does not exist. Make it first.")
-    if path.is_dir():
-        raise DheadsError(f"{path} is a folder: name a file.")
-    if path.exists() and not overwrite:
-        raise DheadsError(f"{path} exists: choose another name, or pass --overwrite.")
-    if not os.access(path.parent, os.W_OK):
-        raise DheadsError(f"{path}: the folder {path.parent} can't be written to.")
-
-
-def _add_h264(container: Any, fps: float, size: tuple[int, int], crf: int, pixel_format: str, preset: str) -> Any:
-    """Add an x264 stream; one thread, so that the same frames give the same bytes."""
-    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-    stream.width, stream.height = size
-    stream.pix_fmt = pixel_format
-    stream.options = {"crf": str(crf), "preset": preset}
-    context = stream.codec_context
-    context.thread_count = 1
-    context.color_range, context.colorspace = LIMITED_RANGE, BT601
-    return stream
-
-
 def encode_clip_mp4(frames: NDArray[np.uint8], fps: float) -> bytes:
     """Encode crops, uint8 RGB [F, H, W, 3], nearly losslessly (H.264, yuv444p); the same frames give the same bytes."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = _add_h264(container, fps, (frames.shape[2], frames.shape[1]), CLIP_CRF, "yuv444p", preset="veryfast")
+        stream = add_h264(container, fps, (frames.shape[2], frames.shape[1]), CLIP_CRF, "yuv444p", preset="veryfast")
         for index, frame in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             picture.pts = index
