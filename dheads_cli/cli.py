@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import dheads_cli
 from dheads_cli import console
 from dheads_cli.errors import DheadsError
+
+if TYPE_CHECKING:
+    from dheads_cli.recipe import Component
 
 app = typer.Typer(
     name="dheads",
@@ -43,7 +46,10 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe value; may be repeated. --set train.lr=1e-4"),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw; without it, the recipe's.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw; without it, the recipe's."),
+]
 SamplerText = Annotated[
     str | None,
     typer.Option("--sampler", metavar="NAME", help="Sampler in place of the recipe's: ddim, '{use: ddim, steps: 50}'."),
@@ -75,6 +81,13 @@ def _version(value: bool) -> None:
     if value:
         print(f"dheads {dheads_cli.__version__}")
         raise typer.Exit
+
+
+def _component(kind: str, text: str | None, flag: str) -> Component | None:
+    """The component an option names; read before the command's own imports, so that a typo is told at once."""
+    from dheads_cli.recipe_io import component_from_text
+
+    return component_from_text(kind, text, flag) if text else None
 
 
 @app.callback(invoke_without_command=True)
@@ -114,7 +127,7 @@ def animate(
 
     Example: dheads animate face.jpg talk.wav -o out.mp4
     """
-    from dheads_cli.recipe_io import component_from_text
+    chosen = _component("samplers", sampler, "--sampler")
     from dheads_cli.run.animate import animate as run
 
     run(
@@ -124,8 +137,8 @@ def animate(
         model=model,
         face_index=face_index,
         device=device,
-        seed=0 if seed is None else seed,
-        sampler=component_from_text("samplers", sampler, "--sampler") if sampler else None,
+        seed=seed,
+        sampler=chosen,
         motion_noise=motion_noise,
         size=size,
         overwrite=overwrite,
@@ -186,9 +199,10 @@ def train(
     Example: dheads train tiny --set data.path=data/grid-64
     """
     from dheads_cli.recipe_io import load_recipe
-    from dheads_cli.run.train import train as run
 
     loaded = load_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
+    from dheads_cli.run.train import train as run
+
     console.result(run(loaded, run_dir or Path("runs") / loaded.name, device=device, restart=restart))
 
 
@@ -221,7 +235,7 @@ def sample(
 
     Example: dheads sample runs/tiny --split test --shuffled
     """
-    from dheads_cli.recipe_io import component_from_text
+    chosen = _component("samplers", sampler, "--sampler")
     from dheads_cli.run.sample import sample as run
 
     run(
@@ -234,7 +248,7 @@ def sample(
         data=data,
         seed=seed,
         device=device,
-        sampler=component_from_text("samplers", sampler, "--sampler") if sampler else None,
+        sampler=chosen,
         motion_noise=motion_noise,
         overwrite=overwrite,
     )
@@ -258,13 +272,16 @@ def evaluate(
 
     Example: dheads eval --metrics mouth,lmd,csim
     """
-    from dheads_cli.recipe_io import component_from_text, components_from_text
+    from dheads_cli.recipe_io import components_from_text
+
+    chosen = components_from_text("metrics", metrics, "--metrics") if metrics else None
+    chosen_detector = _component("landmark_detectors", detector, "--detector")
     from dheads_cli.run.evaluate import evaluate as run
 
     run(
         samples,
-        metrics=components_from_text("metrics", metrics, "--metrics") if metrics else None,
-        detector=component_from_text("landmark_detectors", detector, "--detector") if detector else None,
+        metrics=chosen,
+        detector=chosen_detector,
         device=device,
         ground_truth=ground_truth,
     )
@@ -338,6 +355,11 @@ def doctor(quiet: Quiet = False, json: Json = False) -> None:
 
 @app.command()
 def bench(
+    model: Annotated[str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name.")] = None,
+    face: Annotated[Path | None, typer.Option(help="Photo to animate; without it, a small one that ships.")] = None,
+    speech: Annotated[Path | None, typer.Option(help="Recording for it; without it, a made-up sound.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Videos to preprocess; without it, that is left out.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each measurement lasts, s.")] = 3.0,
     device: Device = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -348,4 +370,4 @@ def bench(
     """
     from dheads_cli.run.bench import bench as run
 
-    run(device=device)
+    run(model=model, device=device, seconds=seconds, face=face, speech=speech, corpus=corpus)

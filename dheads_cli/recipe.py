@@ -97,7 +97,9 @@ class Model(Section):
         description="Levels (0 is the finest) with self-attention, besides the middle block's.",
     )
     head_dim: Positive = Field(64, description="Channels of one attention head, where n_heads is not given.")
-    n_heads: Positive | None = Field(None, description="Attention heads; None takes channels / head_dim.")
+    n_heads: Positive | None = Field(
+        None, validate_default=True, description="Attention heads; None takes channels / head_dim."
+    )
     dropout: Fraction = Field(0.1, description="Dropout in the residual blocks.")
     conditioning: Component = Field(Component(use="adagn"), description="How time and speech reach the network.")
     audio_encoder: Component = Field(Component(use="whisper"), description="Speech to one embedding a frame.")
@@ -132,6 +134,19 @@ class Model(Section):
             text = "{wrong} do not exist: there are levels 0 to {last}"
             raise PydanticCustomError("misfit", text, {"wrong": str(wrong), "last": last})
         return attention_levels
+
+    @field_validator("n_heads")
+    @classmethod
+    def _heads_divide_the_widths(cls, n_heads: int | None, info: ValidationInfo) -> int | None:
+        if not {"channels", "channel_mult", "attention_levels", "head_dim"} <= info.data.keys():
+            return n_heads
+        mult, head_dim = info.data["channel_mult"], info.data["head_dim"]
+        for width in [info.data["channels"] * mult[level] for level in (*info.data["attention_levels"], -1)]:
+            if width % (n_heads or width // head_dim or width + 1):
+                text = "{given} does not divide the {width} channels of a level with attention"
+                key, given = ("n_heads", n_heads) if n_heads else ("head_dim", head_dim)
+                raise PydanticCustomError("misfit", text, {"width": width, "given": given, "field": key})
+        return n_heads
 
 
 class Train(Section):

@@ -63,10 +63,10 @@ def _words(item: Any, loc: Loc) -> str:
         "list_type": "a list, written [a, b]",
         "model_type": "a section of `key: value` lines",
         "literal_error": ctx.get("expected", ""),
-        "greater_than": f"above {ctx.get('gt')}",
-        "greater_than_equal": f"at least {ctx.get('ge')}",
-        "less_than": f"below {ctx.get('lt')}",
-        "less_than_equal": f"at most {ctx.get('le')}",
+        "greater_than": f"above {ctx.get('gt', 0):g}",
+        "greater_than_equal": f"at least {ctx.get('ge', 0):g}",
+        "less_than": f"below {ctx.get('lt', 0):g}",
+        "less_than_equal": f"at most {ctx.get('le', 0):g}",
         "multiple_of": f"a multiple of {ctx.get('multiple_of')}",
     }
     if kind == "model_type" and dotted(loc[:2]) in COMPONENT_PATHS:

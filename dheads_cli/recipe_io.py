@@ -211,6 +211,7 @@ def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
                 document.values[(*here, "use")] = document.values[here]
         elif field is None and inner is None:
             inner = {}
+            document.keys.setdefault(here, where)
         if not isinstance(inner, dict):
             text = f"{dotted(here)} has no keys; set it whole: --set {dotted(here)}=..."
             document.mistakes.append(Mistake(where, text))

@@ -94,7 +94,7 @@ def parse(text: str, name: str, *, positions: bool = True) -> Document:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        tabs = [(n, tab.start()) for n, line in enumerate(text.splitlines()) if (tab := re.search(r"^ *(\t)", line))]
+        tabs = [(n, tab.start(1)) for n, line in enumerate(text.splitlines()) if (tab := re.search(r"^ *(\t)", line))]
         if tabs and "\\t" in str(error.problem):
             document.mistakes = [Mistake(place(n, column), "a tab; YAML indents with spaces") for n, column in tabs]
         else:
@@ -104,13 +104,15 @@ def parse(text: str, name: str, *, positions: bool = True) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position)
         column = error.position - (text.rfind("\n", 0, error.position) + 1)
-        text = f"the character U+{ord(str(error.character)):04X} is not allowed in YAML"
+        text = f"the character U+{int(error.character):04X} is not allowed in YAML"
         document.mistakes = [Mistake(place(line, column), text)]
         return document
     finally:
         if loader is not None:
             loader.dispose()
-    if node is not None:
+    if node is None:
+        document.values[()] = place(0, 0)
+    else:
         document.data = _read(node, (), document, place)
     return document
 

@@ -1,0 +1,206 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from distributions import install
+
+from dheads_cli import __version__
+from dheads_cli.recipe_io import load_recipe
+
+HEAVY = ("torch", "numpy", "cv2", "av", "mediapipe", "yaml", "PIL", "dheads_components", "dheads_cli.recipe")
+
+
+def dheads(*words: str, folder: Path | None = None, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **({"PYTHONPATH": str(site)} if site else {})}
+    command = [sys.executable, "-m", "dheads_cli", *words]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+COMMANDS = ["animate", "preprocess", "train", "sample", "eval", "components", "doctor", "bench"]
+
+
+@pytest.mark.parametrize(
+    "words", [[], *[[name] for name in COMMANDS], *[["recipe", x] for x in ("show", "check", "schema")]]
+)
+def test_help_imports_nothing_heavy_and_no_plugin(tmp_path: Path, words: list[str]) -> None:
+    install(tmp_path, "dheads-loud", "1.0", {"samplers/loud": "loud_module:Loud"}, {"loud_module": "1 / 0\n"})
+    # Typer itself takes pydantic to a command's parameters.
+    unwanted = (*HEAVY, "loud_module", *([] if words else ["pydantic"]))
+    script = (
+        "import sys\n"
+        "from dheads_cli.cli import app\n"
+        f"sys.argv = ['dheads', *{words!r}, '--help']\n"
+        "try:\n    app()\nexcept SystemExit as ending:\n    assert not ending.code\n"
+        f"print('loaded:', sorted(set({unwanted!r}) & set(sys.modules)))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("loaded: []")
+    assert not words or words[-1] in ("doctor",) or "Example" in done.stdout
+
+
+def test_help_answers_at_once() -> None:
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert dheads("--help").returncode == 0
+        seconds.append(time.perf_counter() - began)
+    bare = time.perf_counter()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    bare = time.perf_counter() - bare
+    # 0.3 s on an idle machine; on a busy one, as many times slower as Python's own start, 0.02 s, has become.
+    assert min(seconds) < 0.3 * max(1, bare / 0.02)
+
+
+def test_without_words_it_shows_its_help() -> None:
+    bare, helped = dheads(), dheads("--help")
+    assert bare.returncode == 0
+    assert bare.stdout.strip() == helped.stdout.strip()
+    for command in COMMANDS:
+        assert f"\n  {command} " in helped.stdout
+    assert "..." not in helped.stdout.split("Commands:")[1]
+
+
+def test_version() -> None:
+    assert dheads("--version").stdout == f"dheads {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train"], "Missing argument 'RECIPE'"),
+        (["train", "tiny", "--bogus"], "No such option: --bogus"),
+        (["sample", "x", "--limit", "many"], "Invalid value for '--limit'"),
+        (["animate", "a", "b", "--face", "0"], "Invalid value for '--face'"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(words: list[str], text: str) -> None:
+    done = dheads(*words)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_recipe_with_five_mistakes_is_told_all_of_them_and_exits_with_2(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(
+        "name: x\ntrain:\n  lrr: 1e-4\n  steps: ten\nmodel:\n  patch_size: 3\n  conditioning: adgn\nseed: -1\n"
+    )
+    done = dheads("recipe", "check", "x.yaml", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error: x.yaml:3:3: train.lrr: unknown key; did you mean 'lr'?",
+        "x.yaml:4:10: train.steps: must be a whole number, not 'ten'",
+        "x.yaml:6:15: model.patch_size: must be 1, 2 or 4, not 3",
+        "x.yaml:7:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? Available: adagn.",
+        "x.yaml:8:7: seed: must be at least 0, not -1",
+    ]
+
+
+@pytest.mark.parametrize("words", [["train"], ["recipe", "show"], ["recipe", "check"]])
+def test_an_unknown_recipe_exits_with_2(words: list[str], tmp_path: Path) -> None:
+    done = dheads(*words, "tini", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no recipe is called 'tini'; did you mean 'tiny'?")
+
+
+def test_an_unknown_component_on_the_command_line_exits_with_2(tmp_path: Path) -> None:
+    done = dheads("sample", "runs/x", "--sampler", "dim", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --sampler dim: no sampler is called 'dim'; did you mean 'ddim'?")
+    done = dheads("eval", "--metrics", "mouth,ldm", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --metrics mouth,ldm: no metric is called 'ldm'; did you mean 'lmd'?")
+
+
+def test_recipe_show_is_a_recipe(tmp_path: Path) -> None:
+    shown = dheads("recipe", "show", "tiny", "--set", "seed=3", folder=tmp_path)
+    assert shown.returncode == 0
+    assert "seed: 3  " in shown.stdout
+    assert shown.stdout.count("# --set") == 1
+    (tmp_path / "again.yaml").write_text(shown.stdout)
+    assert load_recipe(str(tmp_path / "again.yaml")).recipe == load_recipe("tiny", ["seed=3"]).recipe
+    as_json = dheads("recipe", "show", "tiny", "--set", "seed=3", "--json", folder=tmp_path)
+    assert json.loads(as_json.stdout)["origins"]["seed"] == "--set"
+
+
+def test_recipe_check_says_what_a_recipe_takes(tmp_path: Path) -> None:
+    words = ["--set", "model.channels=32", "--set", "train.batch_size=1", "--set", "evaluate.metrics=[lmd]"]
+    done = dheads("recipe", "check", "tiny", *words, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["components"]["sample.sampler"] == "ddim"
+    assert report["data"].startswith("not there yet; make it with: dheads preprocess CORPUS -o ")
+    assert report["n_parameters"] > 1e5
+    assert report["forward_gflop"] > 0.01
+    assert 0 < report["train_memory_gib"] < 1
+    assert report["hours"] > 0
+
+
+def test_recipe_check_builds_the_components(tmp_path: Path) -> None:
+    done = dheads("recipe", "check", "tiny", "--set", "sample.sampler.steps=0", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("sample.sampler: sampler 'ddim': steps must be at least 1, not 0\n")
+
+
+def test_recipe_schema_is_that_of_the_shipped_recipes(tmp_path: Path) -> None:
+    done = dheads("recipe", "schema", "-o", "recipe.schema.json", folder=tmp_path)
+    assert done.returncode == 0
+    schema = json.loads((tmp_path / "recipe.schema.json").read_text())
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["name"]
+    sampler = schema["$defs"]["Sample"]["properties"]["sampler"]
+    assert "ddim" in sampler["anyOf"][0]["enum"]
+    for section in schema["$defs"].values():
+        assert all("description" in field for field in section["properties"].values())
+    assert json.loads(dheads("recipe", "schema").stdout) == schema
+    refused = dheads("recipe", "schema", "-o", "no/such/folder.json", folder=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: no/such/folder.json: can't be written: No such file or directory\n"
+
+
+def test_an_unknown_kind_gets_a_suggestion() -> None:
+    done = dheads("components", "--kind", "sampler")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --kind sampler: no such kind; did you mean 'samplers'?")
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = [sys.executable, "-m", "dheads_cli", "recipe", "schema"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(60) in (0, 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_says_so_and_exits_with_130(tmp_path: Path) -> None:
+    slow = "import os, signal\ndef slow():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    install(tmp_path, "dheads-slow", "1.0", {"samplers/slow": "slow_module:slow"}, {"slow_module": slow})
+    (tmp_path / "x.yaml").write_text("name: x\nsample: {sampler: slow}\n")
+    done = dheads("recipe", "check", "x.yaml", folder=tmp_path, site=tmp_path)
+    assert done.returncode == 130 == 128 + signal.SIGINT
+    assert done.stderr.endswith("error: stopped by Ctrl-C\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom dheads_cli.cli import app, main\n"
+        "@app.command()\ndef crash() -> None:\n    raise KeyError('bug')\n"
+        "sys.argv = ['dheads', 'crash']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "KeyError: 'bug'" in done.stderr

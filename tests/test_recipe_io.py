@@ -1,0 +1,260 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dheads_cli.errors import DheadsError
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_io import (
+    component_from_text,
+    components_from_text,
+    load_recipe,
+    recipe_from_json,
+    recipe_to_yaml,
+    shipped_recipes,
+)
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> str:
+        Path("x.yaml").write_text(text)
+        return "x.yaml"
+
+    return write
+
+
+def mistakes(ref: str, *overrides: str) -> list[str]:
+    with pytest.raises(DheadsError) as caught:
+        load_recipe(ref, overrides)
+    return str(caught.value).splitlines()
+
+
+def test_every_shipped_recipe_loads_and_reads_back_the_same() -> None:
+    assert "tiny" in shipped_recipes()
+    for name in shipped_recipes():
+        recipe = load_recipe(name).recipe
+        assert recipe_from_json(recipe.model_dump_json()) == recipe
+
+
+def test_yaml_reads_back_the_same(write: Callable[[str], str]) -> None:
+    path = write(
+        'name: "1e5"\ndescription: "on: # two\\nlines"\npreprocess: {test_speakers: ["1e3", "no", "010"]}\n'
+        "train: {lr: 1e-7}\nsample: {sampler: {use: ddim, steps: 7, eta: 0.5}}\nmodel: {n_heads: 4}\n"
+        "evaluate: {metrics: [{use: mouth, max_lag: 3}, lmd]}\n"
+    )
+    recipe = load_recipe(path).recipe
+    assert recipe.train.lr == 1e-7
+    again = write(recipe_to_yaml(recipe))
+    assert load_recipe(again).recipe == recipe
+
+
+def test_all_mistakes_come_at_once_each_with_its_place(write: Callable[[str], str]) -> None:
+    path = write(
+        "name: bad\n"
+        "train:\n"
+        "  lrr: 1e-4\n"
+        "  steps: ten\n"
+        "  lr: 1e-4\n"
+        "  lr: 2e-4\n"
+        "model:\n"
+        "  size: 66\n"
+        "  patch_size: 2\n"
+        "  conditioning: adgn\n"
+        "sample:\n"
+        "  sampler: {use: ddim, stps: 10, eta: high}\n"
+        "lr: 3\n"
+    )
+    assert mistakes(path, "train.flip=2") == [
+        "x.yaml:3:3: train.lrr: unknown key; did you mean 'lr'?",
+        "x.yaml:4:10: train.steps: must be a whole number, not 'ten'",
+        "x.yaml:6:3: train.lr: given twice; the first is at x.yaml:5:3",
+        "x.yaml:8:9: model.size: must be a multiple of 8 (patch_size x 2^(levels - 1)), not 66",
+        "x.yaml:10:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? Available: adagn.",
+        "x.yaml:12:30: sample.sampler.stps: ddim has no option 'stps'; did you mean 'steps'? Options: steps, eta.",
+        "x.yaml:12:39: sample.sampler.eta: must be a number, not 'high'",
+        "x.yaml:13:1: lr: unknown key; did you mean 'train.lr'?",
+        "--set train.flip=2: train.flip: must be at most 1, not 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [a\n", "x.yaml:2:1: not valid YAML: "),
+        ("name: a\ntrain:\n\tlr: 1\n", "x.yaml:3:1: a tab; YAML indents with spaces"),
+        ("name: a\n- b\n", "x.yaml:2:1: not valid YAML: "),
+        ("name: \x07\n", "x.yaml:1:7: the character U+0007 is not allowed in YAML"),
+        ("- a\n", "x.yaml: a recipe is made of `key: value` lines"),
+        ("", "x.yaml: name: is needed but not given"),
+        ("name: a\n---\nname: b\n", "x.yaml:2:1: not valid YAML: "),
+        ("name: &a x\ndescription: *a\n", "x.yaml:2:14: not valid YAML: aliases"),
+        ("name: !!python/name:os.system x\n", "x.yaml:1:7: name: the tag !!python/name:os.system is not read"),
+        ("name: a\ntrain:\n  lr:\n", "x.yaml:3:6: train.lr: has no value; it must be a number"),
+        ("name: a\ntrain: fast\n", "x.yaml:2:8: train: must be a section of `key: value` lines, not 'fast'"),
+        ("name: a\nmodel: {conditioning: 3}\n", "x.yaml:2:23: model.conditioning: must be a component: NAME, or"),
+        ("name: a\nmodel: {conditioning: {a: 3}}\n", "x.yaml:2:23: model.conditioning.use: is needed but not given"),
+        (
+            "name: a\nmodel: {noised_motion: yes}\n",
+            "x.yaml:2:24: model.noised_motion: must be true or false, not 'yes'",
+        ),
+        ("name: a\nmodel: {patch_size: 3}\n", "x.yaml:2:21: model.patch_size: must be 1, 2 or 4, not 3"),
+        (
+            "name: a\nmodel: {channels: 32, channel_mult: [1], head_dim: 64}\n",
+            "x.yaml:2:52: model.head_dim: 64 does not divide the 32 channels of a level with attention",
+        ),
+        (
+            "name: a\nmodel: {n_heads: 5}\n",
+            "x.yaml:2:18: model.n_heads: 5 does not divide the 768 channels of a level with attention",
+        ),
+        ("name: a\nmodel: {channel_mult: []}\n", "x.yaml:2:23: model.channel_mult: must name at least one level"),
+        (
+            "name: a\nmodel: {attention_levels: [1, 3]}\n",
+            "x.yaml:2:27: model.attention_levels: [3] do not exist: there are levels 0 to 2",
+        ),
+        ("name: a\ntrain: {lr: .inf}\n", "x.yaml:2:13: train.lr: must be a finite number, not .inf"),
+        ("name: a\ntrain: {steps: 1e5}\n", "x.yaml:2:16: train.steps: must be a whole number, not 100000.0"),
+        ("name: a/b\n", "x.yaml:1:7: name: must be letters, digits"),
+        ("name: a\npreprocess: {test_speakers: [7]}\n", 'must be text, not 7; in quotes it is text: "7"'),
+        ("name: a\ntrain: {1: 2}\n", "x.yaml:2:9: train.1: unknown key"),
+        ("name: a\n? [b]\n: c\n", "x.yaml:2:3: a key must be a plain word"),
+    ],
+)
+def test_a_mistake_is_told_in_plain_words_and_with_its_place(
+    write: Callable[[str], str], text: str, expected: str
+) -> None:
+    found = mistakes(write(text))
+    assert len(found) == 1
+    assert expected in found[0]
+
+
+def test_every_tab_is_shown(write: Callable[[str], str]) -> None:
+    found = mistakes(write("name: a\ntrain:\n\tlr: 1\n \tsteps: 2\n"))
+    assert [line.split(": ")[0] for line in found] == ["x.yaml:3:1", "x.yaml:4:2"]
+
+
+def test_numbers_follow_yaml_1_2(write: Callable[[str], str]) -> None:
+    recipe = load_recipe(
+        write("name: 'on'\ndescription: 2024-01-01\ntrain: {lr: 1e-4, weight_decay: 1E2, steps: 200_000}\n")
+    ).recipe
+    assert recipe.description == "2024-01-01"
+    assert (recipe.train.lr, recipe.train.weight_decay, recipe.train.steps) == (1e-4, 100.0, 200_000)
+
+
+def test_values_know_where_they_come_from(write: Callable[[str], str]) -> None:
+    path = write("name: a\ntrain:\n  lr: 1e-4\nsample:\n  sampler: ddim\n")
+    origins = load_recipe(path, ["train.steps=7", "sample.sampler.steps=5"]).origins
+    assert origins["train.lr"] == "x.yaml:3:7"
+    assert origins["train.steps"] == origins["sample.sampler.steps"] == "--set"
+    assert origins["sample.sampler.use"] == "x.yaml:5:12"
+    assert origins["train.batch_size"] == origins["model.conditioning.use"] == "default"
+
+
+def test_the_shown_recipe_has_every_value_and_its_origin(write: Callable[[str], str]) -> None:
+    loaded = load_recipe(write("name: a\ntrain: {lr: 1e-4}\n"), ["train.flip=0.5"])
+    shown = recipe_to_yaml(loaded.recipe, loaded.origins)
+    values = [line for line in shown.splitlines() if "#" in line]
+    assert len(values) == len(loaded.origins)
+    assert {line.index("#") for line in values} == {values[0].index("#")}
+    assert next(line for line in values if " lr: " in line).endswith("# x.yaml:2:13")
+    assert load_recipe(write(shown)).recipe == loaded.recipe
+
+
+@pytest.mark.parametrize(
+    ("base", "overrides", "expected"),
+    [
+        ("", ["sample.sampler=ddim"], "ddim"),
+        ("", ["sample.sampler.steps=5"], {"use": "ddpm", "steps": 5}),
+        ("sample: {sampler: ddim}", ["sample.sampler.steps=5"], {"use": "ddim", "steps": 5}),
+        (
+            "sample: {sampler: {use: ddim, eta: 1.0}}",
+            ["sample.sampler.steps=5"],
+            {"use": "ddim", "eta": 1.0, "steps": 5},
+        ),
+        ("sample: {sampler: {use: ddim, eta: 1.0}}", ["sample.sampler=ddpm"], "ddpm"),
+        ("", ["sample.sampler={use: ddim, steps: 3}", "sample.sampler.steps=4"], {"use": "ddim", "steps": 4}),
+    ],
+)
+def test_overrides_reach_into_components(
+    write: Callable[[str], str], base: str, overrides: list[str], expected: object
+) -> None:
+    recipe = load_recipe(write(f"name: a\n{base}\n"), overrides).recipe
+    assert recipe.sample.sampler.model_dump() == expected
+
+
+def test_overrides_replace_lists_and_the_last_one_wins(write: Callable[[str], str]) -> None:
+    recipe = load_recipe(write("name: a\n"), ["train.lr=1", "train.lr=2e-5", "evaluate.metrics=[mouth, lmd]"]).recipe
+    assert recipe.train.lr == 2e-5
+    assert [metric.use for metric in recipe.evaluate.metrics] == ["mouth", "lmd"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("foo", "--set foo: write it as KEY=VALUE"),
+        ("=3", "--set =3: write it as KEY=VALUE"),
+        ("train..lr=3", "--set train..lr=3: write it as KEY=VALUE"),
+        ("train={lr: 1}", "--set train={lr: 1}: train is a section; set one of its keys: --set train.steps=..."),
+        ("train.lr=[", "--set train.lr=[: not valid YAML"),
+        ("train.lr=", "--set train.lr=: train.lr: has no value; it must be a number"),
+        ("train.lrr=1", "--set train.lrr=1: train.lrr: unknown key; did you mean 'lr'?"),
+        ("train.lr.x=1", "--set train.lr.x=1: train.lr has no keys"),
+        ("evaluate.metrics.0=lmd", "--set evaluate.metrics.0=lmd: evaluate.metrics has no keys; set it whole"),
+        ("trian.lr=1", "--set trian.lr=1: trian: unknown key; did you mean 'train'?"),
+        ("sample.sampler=dim", "--set sample.sampler=dim: sample.sampler: no sampler is called 'dim'"),
+        ("sample.sampler.steps=few", "--set sample.sampler.steps=few: sample.sampler.steps: must be a whole number"),
+    ],
+)
+def test_a_wrong_override_is_shown_as_it_was_written(write: Callable[[str], str], override: str, expected: str) -> None:
+    found = mistakes(write("name: a\n"), override)
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+def test_an_unknown_recipe_gets_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert mistakes("tini")[0].startswith("no recipe is called 'tini'; did you mean 'tiny'? Shipped recipes: ")
+    Path("mine.yaml").write_text("name: mine\n")
+    assert mistakes("mne.yaml")[0].startswith("mne.yaml: no such file; did you mean 'mine.yaml'?")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("name: mine\n")
+    assert mistakes("./run") == ["./run: is a folder, not a recipe; its recipe is run/recipe.yaml"]
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"name: a\ndescription: \xff\n")
+    assert mistakes(str(path)) == [f"{path}:2: not UTF-8 text; save the recipe as UTF-8"]
+    path.write_bytes(b"\xef\xbb\xbfname: a\n")
+    assert load_recipe(str(path)).recipe.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "a.safetensors: its recipe is not JSON"),
+        ("[]", "a.safetensors: its recipe is not a recipe"),
+        ('{"name": "a", "train": {"lrr": 1}}', "a.safetensors: train.lrr: unknown key; did you mean 'lr'?"),
+    ],
+)
+def test_a_checkpoint_s_wrong_recipe_names_the_checkpoint(text: str, expected: str) -> None:
+    with pytest.raises(DheadsError) as caught:
+        recipe_from_json(text, "a.safetensors")
+    assert str(caught.value).startswith(expected)
+
+
+def test_defaults_are_a_whole_recipe() -> None:
+    recipe = Recipe(name="a")
+    assert recipe_from_json(recipe.model_dump_json()) == recipe
+
+
+def test_components_from_the_command_line() -> None:
+    assert component_from_text("samplers", "{use: ddim, steps: 5}", "--sampler").options == {"steps": 5}
+    names = [component.use for component in components_from_text("metrics", "mouth, lmd,{use: ssim}", "--metrics")]
+    assert names == ["mouth", "lmd", "ssim"]
+    with pytest.raises(DheadsError, match=r"--metrics mouth,ldm: no metric is called 'ldm'; did you mean 'lmd'\?"):
+        components_from_text("metrics", "mouth,ldm", "--metrics")
+    with pytest.raises(DheadsError, match="--metrics ,: "):
+        components_from_text("metrics", ",", "--metrics")
