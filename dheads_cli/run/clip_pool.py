@@ -46,12 +46,12 @@ def process_all(
             try:
                 yield future.result()
             except BrokenProcessPool:
-                # A dead worker takes all waiting items along: try each alone, so that only the culprit is lost.
+                # A dead worker takes all waiting items along, whoever it was: the first is tried alone, the others
+                # together again, so that only the culprit is lost, when it comes first.
                 pool.shutdown()
-                for lost in [item, *(other for other, _ in waiting)]:
-                    yield _process_alone(work, lost, died)
-                waiting.clear()
+                yield _process_alone(work, item, died)
                 pool = _pool(n_workers)
+                waiting = deque((other, pool.submit(work, other)) for other, _ in waiting)
     finally:
         pool.shutdown(cancel_futures=True)
 
