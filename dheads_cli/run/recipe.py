@@ -141,7 +141,7 @@ class Cost:
     n_parameters: int
     n_audio_parameters: int
     forward_gflop: float  # one frame
-    train_memory_gib: float  # weights, gradients, AdamW, EMA and activations in float32
+    train_memory_gib: float  # weights, gradients, AdamW, EMA and kept activations, float32; buffers add about a fifth
     device: str
     precision: str
     step_seconds: float | None
@@ -196,7 +196,11 @@ class Cost:
         rows = [
             ["parameters", f"{self.n_parameters / 1e6:.2f} M", audio],
             ["forward pass", f"{self.forward_gflop:.3g} GFLOP", "one frame"],
-            ["memory to train", f"{self.train_memory_gib:.2g} GiB", f"at batch {recipe.train.batch_size}, float32"],
+            [
+                "memory to train",
+                f"about {self.train_memory_gib:.2g} GiB",
+                f"at batch {recipe.train.batch_size}, float32",
+            ],
         ]
         if self.step_seconds is None or self.hours is None:
             step = 3 * self.forward_gflop * recipe.train.batch_size / 1e3
