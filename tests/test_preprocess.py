@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import webdataset
@@ -145,6 +146,45 @@ def test_a_grid_corpus_keeps_words_and_held_out_speakers(tmp_path: Path) -> None
     record = yaml.safe_load((tmp_path / "preprocess.yaml").read_text())
     assert record["settings"]["size"] == 64
     assert record["detector"].startswith("mediapipe of dheads ")
+
+
+def test_an_lrw_clip_keeps_its_split_and_length(tmp_path: Path) -> None:
+    path = tmp_path / "lrw/ABOUT/val/ABOUT_00001.mp4"
+    path.parent.mkdir(parents=True)
+    video = media.read_video(GRID / "s1/bbaf2n.mp4", 25)
+    with media.VideoWriter(path, 25, (256, 256), media.read_audio(GRID / "s1/bbaf2n.mp4", 16000)[:18560]) as writer:
+        for frame in video.frames[:29]:
+            writer.write(frame[20:276, 50:306])
+    path.with_suffix(".txt").write_text("Text:  ABOUT\n")
+    summary = preprocess(tmp_path / "lrw", tmp_path / "out", SETTINGS)
+    assert (summary["layout"], summary["splits"], summary["frames"]) == ("lrw", {"val": 1}, 29)
+
+
+def test_a_crema_clip_of_thirty_frames_a_second_has_the_sound_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "crema"
+    (folder / "VideoFlash").mkdir(parents=True)
+    (folder / "AudioWAV").mkdir()
+    frames = media.read_video(GRID / "s2/bbaf1n.mp4", 30).frames
+    with av.open(str(folder / "VideoFlash/1001_DFA_ANG_XX.flv"), "w") as container:
+        stream = container.add_stream("flv1", rate=30)
+        stream.width, stream.height, stream.bit_rate = 360, 288, 2_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    wave = media.read_audio(GRID / "s2/bbaf1n.mp4", 16000)
+    with av.open(str(folder / "AudioWAV/1001_DFA_ANG_XX.wav"), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        samples = np.round(wave * 32767).astype(np.int16)[None]
+        piece = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        piece.sample_rate = 16000
+        container.mux(sound.encode(piece))
+    preprocess(folder, tmp_path / "out", SETTINGS)
+    corpus = shards.Corpus(tmp_path / "out")
+    clip = corpus.load(corpus.clip("1001_DFA_ANG_XX"))
+    assert (clip.speaker, clip.info["text"]) == ("1001", "don't forget a jacket")
+    assert clip.info["source_fps"] == pytest.approx(30, abs=0.1)
+    assert abs(len(clip.frames) - len(frames) / 30 * 25) <= 1
+    assert np.abs(clip.waveform[:16000] - wave[:16000]).max() < 1e-3
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(corpus: Path, done: Path, tmp_path: Path) -> None:
