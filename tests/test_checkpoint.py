@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
-from dheads_cli.model.checkpoint import load_model, load_tensors, save_tensors, write_atomically
+from dheads_cli.model.checkpoint import load_model, load_tensors, save_tensors
 from dheads_cli.recipe import Model, Recipe
 
 CPU = torch.device("cpu")
@@ -90,17 +90,8 @@ def test_a_recipe_that_names_unknown_code_is_refused(checkpoint):
 
 
 def test_an_unknown_model_lists_the_shipped_ones():
-    with pytest.raises(DheadsError, match="'tinny'.*did you mean 'tiny'"):
+    with pytest.raises(DheadsError, match=r"'tinny'.*did you mean 'tiny'"):
         load_model("tinny", CPU)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    (tmp_path / "file.part").mkdir()  # the temporary file can't be made
-    with pytest.raises(DheadsError, match="can't be written"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
 
 
 def test_metadata_is_one_json_text(checkpoint):

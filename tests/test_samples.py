@@ -12,7 +12,6 @@ from dheads_cli.data.samples import (
     SampleRow,
     read_samples,
     read_settings,
-    replace_text,
     write_samples,
     write_settings,
 )
@@ -72,10 +71,3 @@ def test_settings_come_back(tmp_path: Path) -> None:
     assert read_settings(tmp_path) == {}
     write_settings(tmp_path, {"recipe": "tiny", "step": 400})
     assert read_settings(tmp_path) == {"recipe": "tiny", "step": 400}
-
-
-def test_a_text_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(DheadsError, match="can't be written"):
-        replace_text(tmp_path / "taken", "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

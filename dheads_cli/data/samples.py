@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import write_atomically
 
 MANIFEST = "samples.jsonl"
 SETTINGS = "sample.yaml"
@@ -86,12 +86,12 @@ def read_samples(folder: Path) -> list[SampleRow]:
 
 def write_samples(folder: Path, rows: Iterable[SampleRow]) -> None:
     """Replace the manifest by these rows; it is whole at every moment."""
-    replace_text(folder / MANIFEST, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    write_atomically(folder / MANIFEST, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write what made the samples to sample.yaml."""
-    replace_text(folder / SETTINGS, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
+    write_atomically(folder / SETTINGS, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -110,21 +110,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise DheadsError(f"{path} must hold settings by name, not {type(settings).__name__}.")
     return settings
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and move it there, so that the old one stays whole if writing fails.
-
-    Raises:
-        DheadsError: the folder can't be written to, or the disk is full.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DheadsError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
 def _parse(line: str) -> SampleRow:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dheads_cli.data import media
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import write_atomically
 
 MANIFEST = "manifest.jsonl"
 SETTINGS = "preprocess.yaml"
@@ -162,12 +163,7 @@ class ShardWriter:
 
 def write_rows(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write a manifest whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text("".join(row.to_json() + "\n" for row in rows), encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, "".join(row.to_json() + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> list[ManifestRow]:

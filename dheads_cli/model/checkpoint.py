@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_model
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import recipe_from_json
@@ -40,25 +39,6 @@ class Trained:
     parts: Parts
     info: dict[str, Any]
     path: Path
-
-
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Write a whole file or nothing: to a temporary file beside it, then moved into its place.
-
-    Raises:
-        DheadsError: the file can't be written; a file already there stays as it was.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DheadsError(f"{path}: can't be written: {error.strerror or error}") from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from dheads_cli import console, registry
-from dheads_cli.data.samples import read_settings, replace_text
+from dheads_cli.data.samples import read_settings
+from dheads_cli.files import write_atomically
 from dheads_cli.recipe import Component
 
 GENERATED, SHUFFLED, GROUND_TRUTH = "generated", "shuffled audio", "ground truth"
@@ -87,14 +88,14 @@ def by_speaker(clips: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def write_files(folder: Path, report: Mapping[str, Any], scores: Scores) -> None:
     """Write eval.json, and eval.csv with a line for each clip."""
-    replace_text(folder / "eval.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(folder / "eval.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     flat = [{name: value for name, value in clip.items() if name != "values"} | clip["values"] for clip in scores.clips]
     columns = list(dict.fromkeys(name for line in flat for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    replace_text(folder / "eval.csv", text.getvalue())
+    write_atomically(folder / "eval.csv", text.getvalue())
 
 
 def show(report: Mapping[str, Any], scores: Scores) -> None:

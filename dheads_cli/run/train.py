@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_model, choose_device, choose_precision
-from dheads_cli.model.checkpoint import write_atomically
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
 from dheads_cli.recipe import Recipe
@@ -259,7 +259,7 @@ def open_log(run_dir: Path, step: int) -> Iterator[Any]:
     path = run_dir / "log.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] <= step]
-    write_atomically(path, "".join(line + "\n" for line in kept).encode())
+    write_atomically(path, "".join(line + "\n" for line in kept))
     board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
     with open(path, "a", encoding="utf-8") as file:
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import dheads_cli
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts
-from dheads_cli.model.checkpoint import load_tensors, save_tensors, write_atomically
+from dheads_cli.model.checkpoint import load_tensors, save_tensors
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import recipe_to_yaml
 
@@ -130,7 +131,7 @@ def prepare_run_dir(run_dir: Path, recipe: Recipe, state: State, restart: bool) 
     if state.step == 0:
         for old in [resume, run_dir / "log.jsonl", *(run_dir / "checkpoints").glob("step-*.safetensors")]:
             old.unlink(missing_ok=True)
-    write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe).encode())
+    write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
 
 
 def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:

@@ -1,0 +1,32 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from dheads_cli.errors import DheadsError
+
+
+def write_atomically(path: Path, payload: bytes | str) -> None:
+    """Write a file beside its place, then move it there: whoever looks sees the old file or the new one, whole.
+
+    Args:
+        path: in a folder that exists.
+        payload: bytes, or text to be written as UTF-8.
+
+    Raises:
+        DheadsError: it can't be written, for want of room or of rights; a file already there stays as it was.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(payload.encode() if isinstance(payload, str) else payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise DheadsError(f"{path} can't be written: {error.strerror or error}.") from error
