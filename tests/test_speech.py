@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from dheads_cli.model.speech import audio_windows, cut, encode_speech, encode_stream, frames_of, samples_of
+from dheads_cli.model.speech import (
+    audio_windows,
+    cut,
+    encode_speech,
+    encode_stream,
+    frames_of,
+    samples_of,
+    stream_windows,
+)
 
 
 class FrameEnergy:
@@ -19,7 +27,8 @@ class FrameEnergy:
 def test_25_frames_are_a_second():
     assert samples_of(25, 25, 16000) == 16000
     assert frames_of(16000, 25, 16000) == 25
-    assert frames_of(16639, 25, 16000) == 25
+    assert frames_of(16300, 25, 16000) == 25
+    assert frames_of(16340, 25, 16000) == 26
     assert frames_of(100, 25, 16000) == 1
 
 
@@ -58,3 +67,28 @@ def test_audio_windows_repeat_the_edges():
     assert [window.flatten().tolist() for window in windows] == [
         [0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("audio_context", [0, 1, 2, 5])
+@pytest.mark.parametrize("n_frames", [1, 2, 4, 9, 95, 173])
+def test_streamed_windows_are_those_of_the_whole(n_frames, audio_context):
+    wave = torch.randn(640 * n_frames, generator=torch.Generator().manual_seed(0))
+    whole = audio_windows(encode_speech(FrameEnergy(), wave, n_frames, 25)[None], audio_context)
+    streamed = stream_windows(encode_stream(FrameEnergy(), wave, n_frames, 25), audio_context)
+    for window, expected in zip(streamed, whole, strict=True):
+        assert torch.equal(window, expected)
+
+
+def test_windows_are_streamed_while_the_speech_is_encoded():
+    asked = []
+
+    def pieces():
+        for k in range(100):
+            asked.append(k)
+            yield torch.full((1, 1), float(k))
+
+    windows = stream_windows(pieces(), 2)
+    assert not asked
+    assert next(windows).flatten().tolist() == [0, 0, 0, 1, 2]
+    assert asked == [0, 1, 2]
+    assert list(stream_windows([], 2)) == []

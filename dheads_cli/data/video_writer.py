@@ -68,6 +68,7 @@ class VideoWriter:
             if audio is not None:
                 self._sound: Any = self._container.add_stream("aac", rate=sample_rate, layout="mono")
                 self._sound.bit_rate = 128_000
+            self._container.start_encoding()  # a place that can't be written is told now, not at the first packet
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Encode one frame, uint8 RGB [H, W, 3], and the sound that belongs to it."""

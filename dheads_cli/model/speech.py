@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,8 +20,11 @@ def samples_of(n_frames: int, fps: float, sample_rate: int) -> int:
 
 
 def frames_of(n_samples: int, fps: float, sample_rate: int) -> int:
-    """Whole video frames in a recording (n = T // 640 at 16 kHz and 25 fps), at least one."""
-    return max(int(n_samples * fps / sample_rate + 1e-6), 1)
+    """Video frames that last as long as a recording, within half a frame; at least one.
+
+    (The release cuts to whole frames, T // 640 at 16 kHz and 25 fps, which can lose the end of the last word.)
+    """
+    return max(round(n_samples * fps / sample_rate), 1)
 
 
 def encode_speech(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: float) -> Tensor:
@@ -76,6 +80,29 @@ def audio_windows(embeddings: Tensor, audio_context: int) -> Iterator[Tensor]:
     n_frames = embeddings.shape[1]
     for k in range(n_frames):
         yield embeddings[:, window_indices(k, n_frames, audio_context)]
+
+
+def stream_windows(pieces: Iterable[Tensor], audio_context: int) -> Iterator[Tensor]:
+    """audio_windows of one recording whose embeddings are still being made; it holds those of one window.
+
+    Args:
+        pieces: [f, D], as encode_stream gives them; each is asked for when a window needs it.
+        audio_context: m_y.
+
+    Yields:
+        [1, 2 m_y + 1, D], oldest first.
+    """
+    window: deque[Tensor] = deque(maxlen=2 * audio_context + 1)
+    for embedding in (embedding for piece in pieces for embedding in piece):
+        if not window:
+            window.extend([embedding] * audio_context)  # the first stands in for those before it
+        window.append(embedding)
+        if len(window) == window.maxlen:
+            yield torch.stack(list(window))[None]
+    for _ in range(audio_context if window else 0):  # and the last for those after it
+        window.append(window[-1])
+        if len(window) == window.maxlen:
+            yield torch.stack(list(window))[None]
 
 
 def window_indices(k: int, n_frames: int, audio_context: int) -> list[int]:

@@ -19,7 +19,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.checkpoint import load_model
 from dheads_cli.model.generate import NoiseStreams, generate, to_uint8
-from dheads_cli.model.speech import audio_windows, encode_speech, frames_of
+from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.recipe import Component, Preprocess
 from dheads_cli.run.sample import chosen_settings
 
@@ -27,6 +27,8 @@ MIN_SPEECH_S = 0.1
 MIN_FACE_PX = 32  # distance of the outermost landmarks below which a face is too small to mean anything
 DEFAULT_MODEL = "tiny"
 DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
+MAX_SIZE = 4096  # px: more than H.264 players show
+SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
 
 
 def animate(
@@ -49,7 +51,7 @@ def animate(
         face: a photo.
         speech: a file with sound.
         out: the .mp4 to write, in a folder that exists.
-        model: checkpoint, run folder or shipped model; None is the shipped one.
+        model: checkpoint, run folder or shipped model; None is the shipped one, whatever lies in this folder.
         face_index: which face, 1 is the largest; None takes the largest, and says so where there are several.
         device: torch device or "auto".
         seed: of the random draws; None is the recipe's.
@@ -67,27 +69,29 @@ def animate(
     media.check_target(out, overwrite=overwrite, suffixes=media.VIDEO_SUFFIXES)
     photo = media.read_image(face)
     target = choose_device(device)
-    trained = load_model(model or DEFAULT_MODEL, target)
+    trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
     recipe, parts = trained.recipe, trained.parts
     settings = chosen_settings(trained, sampler, motion_noise)
     size = size or max(DEFAULT_SIZE, recipe.model.size)
-    if size % 2 or size < 16:
-        raise DheadsError(f"--size {size}: the video's width and height must be even and at least 16")
-    waveform = read_speech(speech, recipe.preprocess.sample_rate)
+    if size % 2 or not 16 <= size <= MAX_SIZE:
+        raise DheadsError(f"--size {size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
+    rate = parts.audio_encoder.sample_rate
+    waveform = read_speech(speech, rate)
     crop = find_face(photo, face, recipe.preprocess, recipe.model.size, face_index)
 
     fps = recipe.preprocess.fps
-    n_frames = frames_of(len(waveform), fps, recipe.preprocess.sample_rate)
+    n_frames = frames_of(len(waveform), fps, rate)
     seed = recipe.seed if seed is None else seed
     began = time.monotonic()
-    embeddings = encode_speech(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
+    # All streams: the next 16 s of speech are encoded when the frame loop gets there.
+    embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
     frames = generate(
         parts.unet,
         parts.schedule,
         registry.build("samplers", settings.sampler.use, settings.sampler.options),
         recipe.model.prediction,
         torch.from_numpy(crop).to(target).permute(2, 0, 1)[None].float() / 127.5 - 1,
-        audio_windows(embeddings[None], recipe.model.audio_context),
+        stream_windows(embeddings, recipe.model.audio_context),
         motion_noise=settings.motion_noise,
         noise=NoiseStreams([seed], target),
         precision=choose_precision(recipe.train.precision, target),
@@ -96,17 +100,9 @@ def animate(
         "title": f"{face.stem} speaking",
         "comment": f"Synthetic video made by dheads {dheads_cli.__version__}, model {recipe.name}, seed {seed}",
     }
-    end = round(n_frames / fps * recipe.preprocess.sample_rate)
+    sound = media.fit_length(media.read_audio(speech, SOUND_RATE), samples_of(n_frames, fps, SOUND_RATE))
     with (
-        media.VideoWriter(
-            out,
-            fps,
-            (size, size),
-            audio=media.fit_length(waveform, end),
-            sample_rate=recipe.preprocess.sample_rate,
-            metadata=metadata,
-            overwrite=overwrite,
-        ) as video,
+        media.VideoWriter(out, fps, (size, size), sound, SOUND_RATE, metadata=metadata, overwrite=overwrite) as video,
         console.progress("animate", total=n_frames, unit="frames") as bar,
     ):
         for frame in scaled(frames, size):
@@ -139,7 +135,7 @@ def read_speech(path: Path, sample_rate: int) -> NDArray[np.float32]:
     waveform = media.read_audio(path, sample_rate)
     if len(waveform) < MIN_SPEECH_S * sample_rate:
         raise DheadsError(
-            f"{path}: {len(waveform) / sample_rate:.3f} s of sound is too short to speak; at least {MIN_SPEECH_S} s"
+            f"{path}: {len(waveform) / sample_rate:.3f} s of sound are too short; take at least {MIN_SPEECH_S} s."
         )
     return waveform
 
@@ -156,18 +152,20 @@ def find_face(
     height, width = photo.shape[:2]
     if not faces:
         raise DheadsError(
-            f"{path}: no face found in this {width}x{height} picture; take one that shows a whole face from the front"
+            f"{path}: no face found in this {width}x{height} picture; take one that shows a whole face from the front."
         )
     if face_index is not None and not 1 <= face_index <= len(faces):
-        raise DheadsError(f"{path}: --face {face_index}, but {len(faces)} found; --face 1 is the largest")
+        raise DheadsError(f"{path}: --face {face_index}, but faces found: {len(faces)}; --face 1 is the largest.")
     if face_index is None and len(faces) > 1:
         console.warn(f"{path}: {len(faces)} faces found; the largest is taken (--face N takes another)")
     landmarks = faces[(face_index or 1) - 1]
     extent = float(np.ptp(landmarks, axis=0).max())
     if extent < MIN_FACE_PX:
-        raise DheadsError(f"{path}: the face is only {extent:.0f} px high; it takes at least {MIN_FACE_PX}")
+        raise DheadsError(
+            f"{path}: the face is only {extent:.0f} px large; take a photo where it has at least {MIN_FACE_PX}."
+        )
     if extent < size / 2:
-        console.warn(f"{path}: the face is only {extent:.0f} px high; the video will be soft")
+        console.warn(f"{path}: the face is only {extent:.0f} px large; the video will be soft")
     margins = (settings.margin_side, settings.margin_above, settings.margin_below)
     return align.align_image(photo, landmarks, size, margins)[0]
 
