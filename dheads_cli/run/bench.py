@@ -1,0 +1,297 @@
+"""`dheads bench`: how fast this machine does what dheads does, all in one run. Read from `bench` downwards."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dheads_cli import console, registry
+from dheads_cli.data import media
+from dheads_cli.data.corpora import ClipSource
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import choose_device, choose_precision
+from dheads_cli.model.checkpoint import Trained, load_model
+from dheads_cli.run import bench_parts, bench_preprocess
+from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE, find_face
+from dheads_cli.run.bench_animate import AnimateLoop, write_speech
+from dheads_cli.run.bench_parts import Clock, Timing
+from dheads_cli.run.bench_preprocess import usable_clips
+from dheads_cli.run.doctor import FACE
+
+# (batch, channels, px) of the convolutions: a small U-Net's on a CPU, a large one's elsewhere.
+SHAPES = {"cpu": [(1, 128, 32), (8, 64, 32), (8, 128, 32), (8, 128, 16), (8, 256, 16)]}
+SHAPES_OF_A_GPU = [(8, 256, 64), (32, 256, 64), (32, 512, 32), (32, 768, 32), (32, 512, 64)]
+PASS_SECONDS = 5  # a pass of the animate loop takes at most this many times a measurement's seconds
+QUIET = 0.3  # load a core, above which the machine is said to be busy
+AIM_OVERHEAD, AIM_PREPROCESS = 0.10, 0.80
+
+
+def bench(
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    seconds: float = 3.0,
+    face: Path | None = None,
+    speech: Path | None = None,
+    corpus: Path | None = None,
+) -> dict[str, Any]:
+    """Measure, and print what was found.
+
+    Args:
+        model: checkpoint, run folder or shipped model; None is the shipped one.
+        device: torch device or "auto".
+        seconds: for each measurement.
+        face: photo for the animate loop; None is a small one that ships with dheads.
+        speech: recording for it; None is 3 s of a made-up sound.
+        corpus: folder of videos to measure preprocessing on; None leaves it out.
+
+    Returns:
+        What was measured: times in s, speeds, ratios; also printed under --json.
+
+    Raises:
+        DheadsError: there are no weights, or an input can't be used.
+    """
+    target = choose_device(device)
+    trained = load_weights(model or registry.load("models", DEFAULT_MODEL)(), target)
+    has_bf16 = choose_precision("auto", target) == torch.bfloat16
+    machine = describe_machine(target, has_bf16)
+    if machine["load"] > QUIET * machine["cores"]:
+        console.warn(f"other work runs here (load {machine['load']}): times are of what it leaves over")
+    clips = None if corpus is None else usable_clips(corpus, trained.recipe.preprocess)
+    found: dict[str, Any] = {
+        "machine": machine,
+        "model": {"name": trained.recipe.name, "path": str(trained.path), "size": trained.recipe.model.size},
+        "seconds": seconds,
+        **measure_model(trained, target, has_bf16, seconds, face, speech),
+        "preprocess": None if clips is None else measure_preprocessing(clips, trained, seconds),
+    }
+    skipped = []
+    if "bf16" not in found["peak"]:
+        skipped.append(f"{target} has no arithmetic of its own for bf16: only float32 was measured.")
+    if clips is None:
+        skipped.append("Preprocessing was not measured: name a folder of videos with --corpus.")
+    title = f"dheads bench: {trained.recipe.name} on {machine['device']}"
+    console.table(title, COLUMNS, rows(found), footer="\n".join(skipped))
+    console.result(found | {"skipped": skipped})
+    return found
+
+
+def load_weights(reference: str | Path, device: torch.device) -> Trained:
+    """The model to measure; a Path is that of a shipped one.
+
+    Raises:
+        DheadsError: it has no weights.
+    """
+    if isinstance(reference, Path) and not reference.is_file():
+        raise DheadsError(
+            f"{reference}: the shipped model's weights are not there, and `dheads bench` measures a trained model: "
+            "name one with --model (a checkpoint or a run folder)."
+        )
+    return load_model(reference, device)
+
+
+def describe_machine(device: torch.device, has_bf16: bool) -> dict[str, Any]:
+    """What is measured, and how busy it is before."""
+    n_cores, n_threads = os.cpu_count() or 1, torch.get_num_threads()
+    name = f"cpu ({torch.backends.cpu.get_cpu_capability()}, {n_cores} cores, {n_threads} threads)"
+    if device.type == "cuda":
+        name = f"{device} ({torch.cuda.get_device_name(device)}, {n_cores} cores)"
+    return {
+        "device": name,
+        "cores": n_cores,
+        "threads": n_threads,
+        "bf16": has_bf16,
+        "load": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+    }
+
+
+def measure_model(
+    trained: Trained, device: torch.device, has_bf16: bool, seconds: float, face: Path | None, speech: Path | None
+) -> dict[str, Any]:
+    """Convolutions, the network, the animate loop and training, in turns."""
+    recipe, clock = trained.recipe, Clock(device)
+    loop_precision = choose_precision(recipe.train.precision, device)
+    # The loop's precision and batch 1 last: the forwards that the loop is compared with come right before it.
+    wanted = {torch.float32, loop_precision} | ({torch.bfloat16} if has_bf16 else set())
+    precisions = {label_of(each): each for each in sorted(wanted, key=lambda each: each == loop_precision)}
+    batches = sorted({recipe.sample.batch_size, 1}, reverse=True)
+    calls: dict[str, bench_parts.Call] = {}
+    flop: dict[str, float] = {}
+    for label, precision in precisions.items():
+        for shape in SHAPES.get(device.type, SHAPES_OF_A_GPU):
+            name = f"convolution {label} {'x'.join(map(str, shape))}"
+            calls[name], flop[name] = bench_parts.convolution(shape, precision, device)
+    one = bench_parts.forward_flop(trained, device)
+    for label, precision in precisions.items():
+        for batch in batches:
+            name = f"forward {label} {batch}"
+            calls[name], flop[name] = bench_parts.forward(trained, batch, precision, device), batch * one
+    with tempfile.TemporaryDirectory() as folder:
+        if speech is None:
+            speech = Path(folder) / "speech.wav"
+            write_speech(speech)
+        photo = face or FACE
+        crop = find_face(media.read_image(photo), photo, recipe.preprocess, recipe.model.size, None)
+        size = max(DEFAULT_SIZE, recipe.model.size)
+        loop = AnimateLoop(trained, crop, speech, Path(folder) / "out.mp4", size, PASS_SECONDS * seconds, clock)
+        calls["animate"] = loop
+        calls["train"] = bench_parts.training_step(trained, device)
+        with console.progress("bench", total=len(calls) * bench_parts.ROUNDS, unit="turns") as bar:
+            timings = bench_parts.interleave(calls, seconds, clock, bar)
+    peaks = {label: peak_of(label, timings, flop) for label in precisions}
+    return {
+        "peak": peaks,
+        "forward": [
+            forward_of(label, batch, timings, flop, peaks[label]["gflops"])
+            for label in precisions
+            for batch in reversed(batches)
+        ],
+        "animate": animate_of(loop, timings, label_of(loop_precision)),
+        "train": {
+            "precision": label_of(loop_precision),
+            "batch_size": recipe.train.batch_size,
+            **spread(timings["train"]),
+            "samples_per_s": recipe.train.batch_size / timings["train"].median,
+        },
+    }
+
+
+def label_of(precision: torch.dtype) -> str:
+    return "bf16" if precision == torch.bfloat16 else str(precision).removeprefix("torch.")
+
+
+def spread(timing: Timing, per: int = 1) -> dict[str, float]:
+    """Fastest and median call, s."""
+    return {"fastest_s": timing.fastest / per, "median_s": timing.median / per}
+
+
+def peak_of(label: str, timings: dict[str, Timing], flop: dict[str, float]) -> dict[str, Any]:
+    """The fastest call of the fastest convolution."""
+    names = [name for name in timings if name.startswith(f"convolution {label} ")]
+    best = max(names, key=lambda name: flop[name] / timings[name].fastest)
+    speed = flop[best] / timings[best].fastest / 1e9
+    return {"shape": best.split()[-1], **spread(timings[best]), "gflops": speed}
+
+
+def forward_of(
+    label: str, batch: int, timings: dict[str, Timing], flop: dict[str, float], peak: float
+) -> dict[str, Any]:
+    """The network at one batch size; speed and share of the peak are those of the fastest call, as the peak's is."""
+    name = f"forward {label} {batch}"
+    speed = flop[name] / timings[name].fastest / 1e9
+    return {
+        "precision": label,
+        "batch_size": batch,
+        **spread(timings[name]),
+        "gflop": flop[name] / 1e9,
+        "gflops": speed,
+        "share_of_peak": speed / peak,
+    }
+
+
+def animate_of(loop: AnimateLoop, timings: dict[str, Timing], precision: str) -> dict[str, Any]:
+    """The loop: its speed, where its time goes, and what it adds to the forwards."""
+    passes, bare = loop.passes, timings[f"forward {precision} 1"]
+    n_forwards = passes[0].n_forwards
+    # Round by round, so that what slows a whole round slows both.
+    rounds = zip(timings["animate"].rounds, bare.rounds, strict=False)
+    ratios = [statistics.median(loops) / (n_forwards * statistics.median(forwards)) for loops, forwards in rounds]
+    names = passes[0].shares
+    return {
+        "precision": precision,
+        "frames": loop.n_frames,
+        "forwards_per_frame": n_forwards / loop.n_frames,
+        **spread(timings["animate"], per=loop.n_frames),
+        "frames_per_s": loop.n_frames / timings["animate"].median,
+        "shares": {name: statistics.median(each.shares[name] for each in passes) for name in names},
+        "overhead": statistics.median(ratios) - 1,
+        "overhead_over_own_forwards": statistics.median(each.total / each.network for each in passes) - 1,
+    }
+
+
+def measure_preprocessing(clips: list[ClipSource], trained: Trained, seconds: float) -> dict[str, Any]:
+    """Frames a second, and what share of (workers x detector alone) they are."""
+    with console.progress("bench preprocessing", total=3 * bench_preprocess.ROUNDS, unit="turns") as bar:
+        rates = bench_preprocess.preprocessing(clips, trained.recipe.preprocess, seconds, bar)
+    names = ("detector", "alone", "together")
+    share = [
+        together / (rates.n_workers * detector)
+        for together, detector in zip(rates.together, rates.detector, strict=True)
+    ]
+    return {
+        "workers": rates.n_workers,
+        **{f"{name}_frames_per_s": statistics.median(getattr(rates, name)) for name in names},
+        "share_of_detector": statistics.median(share),
+        "rounds": asdict(rates),
+    }
+
+
+COLUMNS = ["what", "fastest", "median", "speed", "remark"]
+PARTS = {
+    "audio": "encoding the speech",
+    "network": "the network",
+    "sampler": "the sampler's arithmetic, noise",
+    "video": "scaling, encoding, closing the video",
+}
+
+
+def rows(found: dict[str, Any]) -> list[list[str]]:
+    """What was found, as the table's rows."""
+    table = [
+        [
+            f"convolution peak, {label}",
+            shown(peak["fastest_s"]),
+            shown(peak["median_s"]),
+            gflops(peak),
+            f"3x3, {peak['shape']} (batch, channels, px)",
+        ]
+        for label, peak in found["peak"].items()
+    ]
+    for each in found["forward"]:
+        what = f"network, {each['precision']}, batch {each['batch_size']}"
+        remark = f"{each['share_of_peak']:.0%} of the peak; {each['gflop']:.3g} GFLOP"
+        table.append([what, shown(each["fastest_s"]), shown(each["median_s"]), gflops(each), remark])
+    loop = found["animate"]
+    overhead = f"{loop['overhead']:+.1%} over {loop['forwards_per_frame']:g} bare forwards a frame"
+    table.append(
+        [
+            f"animate loop, {loop['precision']}, a frame of {loop['frames']}",
+            shown(loop["fastest_s"]),
+            shown(loop["median_s"]),
+            f"{loop['frames_per_s']:.3g} frames/s",
+            f"{overhead} (aim: below {AIM_OVERHEAD:.0%})",
+        ]
+    )
+    for part, share in loop["shares"].items():
+        table.append([f"  {PARTS[part]}", "", shown(share * loop["median_s"]), "", f"{share:.1%} of the loop"])
+    step = found["train"]
+    what = f"training step, {step['precision']}, batch {step['batch_size']}"
+    table.append(
+        [what, shown(step["fastest_s"]), shown(step["median_s"]), f"{step['samples_per_s']:.3g} samples/s", ""]
+    )
+    if work := found["preprocess"]:
+        share = f"{work['share_of_detector']:.0%} of {work['workers']} x the detector (aim: {AIM_PREPROCESS:.0%})"
+        for what, name, remark in (
+            ("landmark detector alone", "detector", ""),
+            ("preprocessing, 1 worker", "alone", ""),
+            (f"preprocessing, {work['workers']} workers", "together", share),
+        ):
+            speed = work[f"{name}_frames_per_s"]
+            times = (shown(1 / max(work["rounds"][name])), shown(1 / speed))
+            table.append([what, *times, f"{speed:.3g} frames/s", remark])
+    return table
+
+
+def shown(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def gflops(each: dict[str, Any]) -> str:
+    return f"{each['gflops']:.4g} GFLOP/s"

@@ -1,0 +1,175 @@
+"""What `dheads bench` times in turns: convolutions, the network, the animate loop and training, each as a call."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from dheads_cli.console import Bar
+from dheads_cli.data.dataset import Batch
+from dheads_cli.model.build import Parts, choose_precision
+from dheads_cli.model.checkpoint import Trained
+from dheads_cli.model.diffusion import Objective
+from dheads_cli.model.speech import samples_of
+from dheads_cli.recipe import Recipe
+from dheads_cli.run.train import TrainingLoss, optimise
+from dheads_cli.run.training_state import fresh_state
+
+Call = Callable[[], object]
+
+ROUNDS = 5
+SLOW = 15  # a measurement that has taken this many times its seconds is not called in further rounds
+
+
+@dataclass
+class Timing:
+    """Seconds of each call of one measurement, round by round."""
+
+    rounds: list[list[float]] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[float]:
+        return list(itertools.chain(*self.rounds))
+
+    @property
+    def fastest(self) -> float:
+        return min(self.calls)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.calls)
+
+
+class Clock:
+    """Seconds, read when the device has done all it was given."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def interleave(calls: Mapping[str, Call], seconds: float, clock: Clock, bar: Bar) -> dict[str, Timing]:
+    """Time all measurements in turns, so that whatever else the machine does hits all alike.
+
+    Args:
+        calls: what to time, by name; made once before by whoever made them, so that nothing is cold.
+        seconds: for each in all; at least one call a round.
+        clock: of the device.
+        bar: advanced once for each measurement and round.
+    """
+    timings = {name: Timing() for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            bar.advance(1)
+            if sum(timings[name].calls) > SLOW * seconds:
+                continue
+            taken: list[float] = []
+            while sum(taken) < seconds / ROUNDS:
+                began = clock()
+                call()
+                taken.append(clock() - began)
+            timings[name].rounds.append(taken)
+    return timings
+
+
+def convolution(shape: tuple[int, int, int], precision: torch.dtype, device: torch.device) -> tuple[Call, float]:
+    """A 3x3 convolution that keeps its (batch, channels, px), channels last; the call and its FLOP."""
+    batch, channels, px = shape
+    draws = torch.Generator(device).manual_seed(0)
+    h, weight = (
+        torch.randn(size, generator=draws, device=device).to(precision, memory_format=torch.channels_last)
+        for size in ((batch, channels, px, px), (channels, channels, 3, 3))
+    )
+
+    def call() -> None:
+        with torch.inference_mode():
+            F.conv2d(h, weight, padding=1)
+
+    call()
+    return call, 2.0 * 9 * channels**2 * batch * px**2
+
+
+def network_inputs(trained: Trained, batch: int, device: torch.device) -> tuple[Any, ...]:
+    """Random inputs of the U-Net, in the order of its forward."""
+    model, draws = trained.recipe.model, torch.Generator(device).manual_seed(0)
+    randn = partial(torch.randn, generator=draws, device=device)
+    frame = (batch, 3, model.size, model.size)
+    n_motion = model.n_motion_frames * (1 if model.grayscale_motion else 3)
+    return (
+        randn(frame),
+        torch.randint(model.n_timesteps, (batch,), generator=draws, device=device),
+        randn(frame).clamp(-1, 1),
+        randn((batch, n_motion, model.size, model.size)),
+        randn((batch, 2 * model.audio_context + 1, trained.parts.audio_encoder.embed_dim)),
+        torch.rand(batch, generator=draws, device=device) if model.noised_motion else None,
+    )
+
+
+def forward(trained: Trained, batch: int, precision: torch.dtype, device: torch.device) -> Call:
+    """The U-Net on random inputs, as generate() calls it."""
+    unet, inputs = trained.parts.unet, network_inputs(trained, batch, device)
+
+    def call() -> None:
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            unet(*inputs)
+
+    call()
+    return call
+
+
+def forward_flop(trained: Trained, device: torch.device) -> float:
+    """Floating-point operations of one frame's forward; a multiplication and an addition are two."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trained.parts.unet(*network_inputs(trained, 1, device))
+    return float(counter.get_total_flops())
+
+
+def training_step(trained: Trained, device: torch.device) -> Call:
+    """One optimise() of `run/train.py` on a synthetic batch, on a copy of the model."""
+    recipe = trained.recipe
+    settings = recipe.train
+    parts = copy.deepcopy(trained.parts)
+    objective = Objective(
+        prediction=recipe.model.prediction,
+        snr_weight_max=settings.snr_weight_max,
+        vlb_weight=settings.vlb_weight,
+        lip_sync_weight=settings.lip_sync_weight,
+    )
+    loss_of = TrainingLoss(parts, objective, device, choose_precision(settings.precision, device), recipe.seed)
+    call = partial(optimise, recipe, fresh_state(parts, recipe), loss_of, synthetic_batch(recipe, parts))
+    call()
+    return call
+
+
+def synthetic_batch(recipe: Recipe, parts: Parts) -> Batch:
+    """A training batch of noise."""
+    model, encoder, size = recipe.model, parts.audio_encoder, recipe.train.batch_size
+    draws = torch.Generator().manual_seed(0)
+    frames = torch.rand(2 + model.n_motion_frames, size, 3, model.size, model.size, generator=draws) * 2 - 1
+    n_window = 2 * model.audio_context + 1
+    audio: Tensor = torch.randn(size, n_window, encoder.embed_dim, generator=draws)
+    audio_index = None
+    if "audio_encoder" in parts.trained_modules():
+        n_frames = n_window + 2 * encoder.context_frames
+        n_samples = samples_of(n_frames, recipe.preprocess.fps, encoder.sample_rate)
+        audio = torch.rand(size, n_samples, generator=draws) - 0.5
+        audio_index = (torch.arange(n_window) + encoder.context_frames).expand(size, -1)
+    mouth_mask = torch.zeros(size, 1, model.size, model.size)
+    mouth_mask[:, :, model.size * 5 // 8 : model.size * 7 // 8, model.size // 4 : model.size * 3 // 4] = 1
+    noise = torch.rand(size, generator=draws) * recipe.train.motion_noise_max
+    return Batch(frames[0], frames[1], list(frames[2:]), audio, audio_index, mouth_mask, noise)
