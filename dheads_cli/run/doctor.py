@@ -20,7 +20,7 @@ from dheads_cli.errors import DheadsError
 FACE = Path(__file__).with_name("doctor_face.jpg")
 CHECKSUMS = "SHA256SUMS"  # in the components' package; the format of sha256sum
 MIN_FREE_GB = 1.0
-REINSTALL = "install dheads again: pip install --force-reinstall dheads"
+REINSTALL = "install dheads again, in a fresh virtual environment, as under Install in README.md"
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,9 @@ def _codecs() -> Check:
     for name, trial in trials.items():
         try:
             trial()
-        except (DheadsError, OSError, ValueError) as error:  # FFmpeg's errors are OSError or ValueError
+        except (DheadsError, OSError, ValueError, TypeError) as error:  # TypeError: PyAV of another release
             failed.append(f"{name}: {error}")
-    remedy = "install PyAV from its wheel, which carries FFmpeg: pip install --force-reinstall av" if failed else ""
-    return Check("codecs", "; ".join(failed) or ", ".join(trials), remedy)
+    return Check("codecs", "; ".join(failed) or ", ".join(trials), REINSTALL if failed else "")
 
 
 def _detector() -> Check:
