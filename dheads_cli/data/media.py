@@ -203,10 +203,13 @@ def _resample(wave: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray
     if rate == sample_rate:
         return wave
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=sample_rate)
-    frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
-    frame.sample_rate = rate
-    out = np.concatenate([piece.to_ndarray()[0] for piece in (*resampler.resample(frame), *resampler.resample(None))])
-    return np.clip(fit_length(out, round(len(wave) * sample_rate / rate)), -1, 1)
+    out: list[NDArray[np.float32]] = []
+    for begin in range(0, len(wave), rate):  # by the second: given all at once, FFmpeg takes ten times the memory
+        frame = av.AudioFrame.from_ndarray(wave[None, begin : begin + rate], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        out += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+    out += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    return np.clip(fit_length(np.concatenate(out), round(len(wave) * sample_rate / rate)), -1, 1)
 
 
 def fit_length(wave: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:
