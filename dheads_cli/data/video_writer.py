@@ -64,7 +64,7 @@ class VideoWriter:
         with self._told():
             self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "+faststart"})
             self._container.metadata.update(dict(metadata or {}))
-            self._video = add_h264(self._container, fps, size, crf, pixel_format, preset="medium")
+            self._video = add_h264(self._container, fps, size, crf, pixel_format, preset="veryfast")
             if audio is not None:
                 self._sound: Any = self._container.add_stream("aac", rate=sample_rate, layout="mono")
                 self._sound.bit_rate = 128_000
