@@ -123,6 +123,13 @@ def test_another_size_is_told_how_to_mend_it(folder):
         training_set(folder, size=64)
 
 
+def test_sound_of_another_rate_is_refused(folder):
+    encoder = Loudness()
+    encoder.sample_rate = 8000
+    with pytest.raises(DheadsError, match=r"its sound has 16000 Hz, but model\.audio_encoder takes 8000"):
+        training_set(folder, encoder)
+
+
 def test_the_mouth_box_bounds_the_lips_and_grows():
     landmarks = np.zeros((68, 2), np.float32)
     landmarks[48:] = [[10.4, 20.6]] * 10 + [[15.5, 25.2]] * 10

@@ -85,7 +85,7 @@ class TrainingSet:
         seed: of every draw.
 
     Raises:
-        DheadsError: the shards lack the split or have another size.
+        DheadsError: the shards lack the split, or have another size or sample rate.
     """
 
     def __init__(
@@ -111,6 +111,11 @@ class TrainingSet:
             raise DheadsError(
                 f"{path}: holds {first.frames.shape[1]} px faces, but model.size is {size}: "
                 f"preprocess again with --size {size}, or set model.size={first.frames.shape[1]}"
+            )
+        if first.sample_rate != encoder.sample_rate:
+            raise DheadsError(
+                f"{path}: its sound has {first.sample_rate} Hz, but model.audio_encoder takes {encoder.sample_rate}: "
+                f"preprocess again with --set preprocess.sample_rate={encoder.sample_rate}"
             )
         speakers = [ref.speaker for ref in self.clips]
         counts = {speaker: speakers.count(speaker) for speaker in set(speakers)}

@@ -193,6 +193,11 @@ def draw(
     ]
     lengths = [min(job.face.n_frames, job.sound.n_frames) for job in jobs]
     fps, rate = faces[0].fps, faces[0].sample_rate
+    if rate != parts.audio_encoder.sample_rate:
+        raise DheadsError(
+            f"{corpus.folder}: its sound has {rate} Hz, but {recipe.name} hears {parts.audio_encoder.sample_rate}: "
+            "preprocess again with that preprocess.sample_rate"
+        )
     embeddings = []
     for wave, length in zip(waves, lengths, strict=True):
         own = encode_speech(parts.audio_encoder, torch.from_numpy(wave).to(device), length, fps)
