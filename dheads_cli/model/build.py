@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ class Parts:
         return modules
 
 
-def build_component(kind: str, component: Component) -> object:
+def build_component(kind: str, component: Component) -> Any:
     """A component from its place in a recipe."""
     return registry.build(kind, component.use, component.options)
 
@@ -43,8 +44,8 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
     Raises:
         DheadsError: a component can't be built, or the sizes do not go together.
     """
-    encoder: AudioEncoder = registry.build("audio_encoders", settings.audio_encoder.use, settings.audio_encoder.options)
-    conditioning = registry.build("conditioning", settings.conditioning.use, settings.conditioning.options)
+    encoder: AudioEncoder = build_component("audio_encoders", settings.audio_encoder)
+    conditioning = build_component("conditioning", settings.conditioning)
     unet = build_unet(settings, conditioning, encoder.embed_dim)
     if device is not None:
         unet = unet.to(device)

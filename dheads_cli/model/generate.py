@@ -74,6 +74,11 @@ def stack_motion(frames: Sequence[Tensor], identity: Tensor, grayscale: bool) ->
     return torch.cat([to_grayscale(frame) for frame in frames] if grayscale else list(frames), dim=1)
 
 
+def from_uint8(pictures: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in [-1, 1], on the same device; the inverse of to_uint8."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def to_uint8(frames: Tensor) -> Tensor:
     """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3] on the CPU."""
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()

@@ -16,9 +16,9 @@ import dheads_cli
 from dheads_cli import console, registry
 from dheads_cli.data import align, media
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import choose_device, choose_precision
+from dheads_cli.model.build import build_component, choose_device, choose_precision
 from dheads_cli.model.checkpoint import load_model
-from dheads_cli.model.generate import NoiseStreams, generate, to_uint8
+from dheads_cli.model.generate import NoiseStreams, from_uint8, generate, to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.recipe import Component, Preprocess
 from dheads_cli.run.sample import chosen_settings
@@ -88,9 +88,9 @@ def animate(
     frames = generate(
         parts.unet,
         parts.schedule,
-        registry.build("samplers", settings.sampler.use, settings.sampler.options),
+        build_component("samplers", settings.sampler),
         recipe.model.prediction,
-        torch.from_numpy(crop).to(target).permute(2, 0, 1)[None].float() / 127.5 - 1,
+        from_uint8(torch.from_numpy(crop[None]).to(target)),
         stream_windows(embeddings, recipe.model.audio_context),
         motion_noise=settings.motion_noise,
         noise=NoiseStreams([seed], target),
@@ -148,7 +148,7 @@ def find_face(
     Raises:
         DheadsError: no face, not that many, or one too small to use.
     """
-    faces = registry.build("landmark_detectors", settings.detector.use, settings.detector.options).all_faces(photo)
+    faces = build_component("landmark_detectors", settings.detector).all_faces(photo)
     height, width = photo.shape[:2]
     if not faces:
         raise DheadsError(

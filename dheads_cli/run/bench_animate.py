@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dheads_cli import registry
 from dheads_cli.data import media
-from dheads_cli.model.build import choose_precision
+from dheads_cli.model.build import build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
-from dheads_cli.model.generate import NoiseStreams, generate
+from dheads_cli.model.generate import NoiseStreams, from_uint8, generate
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.run.animate import SOUND_RATE, read_speech, scaled
 from dheads_cli.run.bench_parts import Clock
@@ -93,9 +92,9 @@ class AnimateLoop:
         frames = generate(
             parts.unet,
             parts.schedule,
-            registry.build("samplers", self.settings.sampler.use, self.settings.sampler.options),
+            build_component("samplers", self.settings.sampler),
             recipe.model.prediction,
-            torch.from_numpy(self.crop).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1,
+            from_uint8(torch.from_numpy(self.crop[None]).to(device)),
             stream_windows(timed(embeddings, clock, done, "audio"), recipe.model.audio_context),
             motion_noise=self.settings.motion_noise,
             noise=NoiseStreams([recipe.seed], device),

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 import dheads_cli
-from dheads_cli import console, registry
+from dheads_cli import console
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.samples import MANIFEST, SampleRow, write_samples, write_settings
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import choose_device, choose_precision
+from dheads_cli.model.build import build_component, choose_device, choose_precision
 from dheads_cli.model.checkpoint import Trained, load_model, sha256_of
-from dheads_cli.model.generate import NoiseStreams, generate, to_uint8
+from dheads_cli.model.generate import NoiseStreams, from_uint8, generate, to_uint8
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe import Component, Sample
 
@@ -76,7 +76,7 @@ def sample(
     folder = out or run_folder(run, trained) / "samples" / f"step-{step:06d}-{split}"
     if (folder / MANIFEST).exists() and not overwrite:
         raise DheadsError(f"{folder}: holds samples already; choose another folder with -o, or --overwrite them")
-    jobs = plan(corpus, folder, split, speaker, limit, shuffled, seed)
+    jobs = plan(corpus, split, speaker, limit, shuffled, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     began = time.monotonic()
@@ -85,7 +85,7 @@ def sample(
     with console.progress("sample", total=len(jobs), unit="clips") as bar:
         for start in range(0, len(jobs), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
-            draw(trained, settings, corpus, chosen, folder, target, overwrite=True)
+            draw(trained, settings, corpus, chosen, folder, target)
             bar.advance(len(chosen))
     n_frames = sum(min(job.face.n_frames, job.sound.n_frames) for job in jobs)
     made = {
@@ -132,9 +132,7 @@ def run_folder(run: Path, trained: Trained) -> Path:
     return run if run.is_dir() else Path("runs") / trained.recipe.name
 
 
-def plan(
-    corpus: Corpus, folder: Path, split: str, speaker: str | None, limit: int | None, shuffled: bool, seed: int
-) -> list[Job]:
+def plan(corpus: Corpus, split: str, speaker: str | None, limit: int | None, shuffled: bool, seed: int) -> list[Job]:
     """The clips to make.
 
     Raises:
@@ -182,7 +180,6 @@ def draw(
     jobs: list[Job],
     folder: Path,
     device: torch.device,
-    overwrite: bool,
 ) -> None:
     """Draw clips side by side and encode each while its frames arrive."""
     recipe, parts = trained.recipe, trained.parts
@@ -207,9 +204,9 @@ def draw(
     frames = generate(
         parts.unet,
         parts.schedule,
-        registry.build("samplers", settings.sampler.use, settings.sampler.options),
+        build_component("samplers", settings.sampler),
         recipe.model.prediction,
-        torch.from_numpy(identity).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        from_uint8(torch.from_numpy(identity).to(device)),
         audio_windows(torch.stack(embeddings), recipe.model.audio_context),
         motion_noise=settings.motion_noise,
         noise=NoiseStreams([job.row.seed for job in jobs], device),
@@ -225,7 +222,7 @@ def draw(
                     audio=wave[: round(length / fps * rate)],
                     sample_rate=rate,
                     crf=12,  # metrics read these files: little loss
-                    overwrite=overwrite,
+                    overwrite=True,  # what was to be kept was refused before
                 )
             )
             for job, wave, length in zip(jobs, waves, lengths, strict=True)

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dheads_cli import registry
 from dheads_cli.data.shards import Corpus
-from dheads_cli.model.build import Parts
-from dheads_cli.model.generate import NoiseStreams, generate, to_uint8
+from dheads_cli.model.build import Parts, build_component
+from dheads_cli.model.generate import NoiseStreams, from_uint8, generate, to_uint8
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe import Recipe
 
@@ -33,9 +32,9 @@ def save_sample_grid(path: Path, recipe: Recipe, parts: Parts, corpus: Corpus, p
     frames = generate(
         parts.unet,
         parts.schedule,
-        registry.build("samplers", recipe.sample.sampler.use, recipe.sample.sampler.options),
+        build_component("samplers", recipe.sample.sampler),
         recipe.model.prediction,
-        identity.permute(0, 3, 1, 2).float() / 127.5 - 1,
+        from_uint8(identity),
         audio_windows(embeddings, recipe.model.audio_context),
         motion_noise=recipe.sample.motion_noise,
         noise=NoiseStreams([recipe.seed + i for i in range(len(clips))], device),
