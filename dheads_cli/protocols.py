@@ -89,6 +89,18 @@ class Conditioning(Protocol):
 
 
 @runtime_checkable
+class AttentionConditioning(Conditioning, Protocol):
+    """A conditioning that also chooses the attention: speech may be heard there too, or there alone."""
+
+    def attention(self, channels: int, n_heads: int, size: int, audio_dim: int) -> nn.Module:
+        """Module with forward(h [B, C, H, W], time [B, E], audio [B, K', E]) -> [B, C, H, W].
+
+        Stands where the U-Net's self-attention stands, and returns h before training. H = W = size.
+        """
+        ...
+
+
+@runtime_checkable
 class Sampler(Protocol):
     """Draw x_0 from noise with a denoiser. It never sees the network, and all noise comes in from outside."""
 

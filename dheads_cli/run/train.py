@@ -135,9 +135,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                 meter = Meter()
             if settings.sample_every and state.step % settings.sample_every == 0:
                 with ema_weights(state):
-                    save_sample_grid(
-                        run_dir / f"grid-{state.step:06d}.png", recipe, parts, validation.corpus, precision
-                    )
+                    save_sample_grid(run_dir / f"grid-{state.step:06d}.png", recipe, parts, validation.corpus)
                 meter = Meter()
             if stopped():
                 console.info(f"stopped at step {state.step}; the same command goes on from there")
