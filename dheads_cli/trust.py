@@ -45,7 +45,7 @@ def require(path: Path, what: str) -> None:
 
 
 def open_torchscript(path: Path, what: str, sha256: str | None = None) -> torch.jit.ScriptModule:
-    """Open a TorchScript archive on the CPU; what is checked is what is opened, as the file is read once.
+    """Open a TorchScript archive on the CPU, if the user allowed it; it is read once: what is checked is opened.
 
     Args:
         path: the archive.
@@ -53,10 +53,13 @@ def open_torchscript(path: Path, what: str, sha256: str | None = None) -> torch.
         sha256: its checksum, hexadecimal; None where it is not known.
 
     Raises:
-        DheadsError: no such file, another checksum, not allowed, or no TorchScript archive.
+        DheadsError: no such file, not allowed, another checksum, or no TorchScript archive.
     """
     import torch
 
+    if not path.is_file():
+        raise DheadsError(f"{path}: no such file; it should be {what}, a TorchScript archive")
+    require(path, f"a TorchScript archive ({what})")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -66,7 +69,6 @@ def open_torchscript(path: Path, what: str, sha256: str | None = None) -> torch.
             f"{path}: not the file that is wanted as {what}: its sha256 is {found}, not {sha256.lower()}; "
             "find that file, or import again with this one"
         )
-    require(path, f"a TorchScript archive ({what})")
     try:
         buffer = io.BytesIO(content)
         module: torch.jit.ScriptModule = torch.jit.load(buffer, map_location="cpu")  # type: ignore[no-untyped-call]  # noqa: TID251

@@ -116,7 +116,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"no archive")
     with pytest.raises(DheadsError, match=r"weights\.pt: not a TorchScript archive"):
         official(str(tmp_path / "weights.pt"))
-    with pytest.raises(DheadsError, match=r"none\.pt: can't read the release's audio encoder: No such file"):
+    with pytest.raises(DheadsError, match=r"none\.pt: no such file; it should be the release's audio encoder"):
         official(str(tmp_path / "none.pt"))
 
 

@@ -42,6 +42,12 @@ def test_an_archive_is_opened_when_allowed(script):
     assert set(trust.open_torchscript(script, "the network").state_dict()) == {"weight", "bias"}
 
 
+def test_only_a_regular_file_is_read():
+    trust.allow()
+    with pytest.raises(DheadsError, match="/dev/zero: no such file; it should be the network"):
+        trust.open_torchscript(Path("/dev/zero"), "the network")
+
+
 def test_a_wrong_checksum_is_refused_also_when_allowed(script):
     trust.allow()
     with pytest.raises(DheadsError, match="not the file that is wanted as the network: its sha256 is"):

@@ -36,8 +36,9 @@ class WaveformGRU(nn.Module):
     there are 1,490,896 parameters.
 
     The encoder is stateful (`dheads_cli.protocols.StatefulAudioEncoder`): through a recording the GRU's state is
-    carried from frame to frame, so streaming equals batch. Training sees short pieces, each from a fresh state, with
-    history_frames of sound before the first frame whose embedding is used.
+    carried from frame to frame, so streaming equals batch. Training sees short pieces, each from a fresh state, that
+    begin context_frames (history_frames + 3) before the first frame whose embedding is used, in silence where that is
+    before the clip.
 
     Keys: convs.0 ... convs.5, norms.0 ... norms.4 (of the first five), gru.
 
