@@ -106,7 +106,7 @@ class _Recording:
     """Noise of so many frames with a stateful encoder's context of silence at both ends, and windows of it."""
 
     def __init__(self, encoder: Any, n_frames: int) -> None:
-        self.encoder, self.n_frames, self.context = encoder, n_frames, encoder.context_frames
+        self.encoder, self.context = encoder, encoder.context_frames
         self.per_frame = encoder.sample_rate / FPS
         silence = torch.zeros(3, round(self.context * self.per_frame))
         self.sound = _sounds(encoder, n_frames)
