@@ -16,6 +16,7 @@ from analytic import (
     flow_error,
     gaussian,
     grids,
+    heun_evaluations,
     linear_schedule,
     no_noise,
     orders,
@@ -57,16 +58,16 @@ def noise_source(seed=0):
     ],
 )
 def test_errors_shrink_at_the_order_of_the_method(name, options, least, most, make):
-    assert least < convergence_order(name, options, make(20000)) < most
+    assert least < convergence_order(name, options, make(20_000)) < most
 
 
 @on_both
 def test_multistep_solvers_are_nearer_to_the_exact_answer_than_ddim(make):
     schedule = make(1000)
     for n, times in ((5, 4), (10, 8), (25, 40), (100, 40)):
-        ddim, _ = flow_error(build("ddim", {}, n), schedule)
+        ddim, _ = flow_error(build("ddim", {}, n, schedule), schedule)
         for name, options in (("dpmpp_2m", {}), ("unipc", {"order": 2})):
-            error, evaluations = flow_error(build(name, options, n), schedule)
+            error, evaluations = flow_error(build(name, options, n, schedule), schedule)
             assert evaluations == n
             assert error < ddim / times, (name, n)
 
@@ -75,9 +76,9 @@ def test_multistep_solvers_are_nearer_to_the_exact_answer_than_ddim(make):
 def test_heun_is_nearer_to_the_exact_answer_than_ddim_from_50_evaluations(make):
     schedule = make(1000)
     for n, times in ((50, 2), (100, 4)):
-        error, evaluations = flow_error(build("heun", {}, n), schedule)
-        assert evaluations == n
-        assert error < flow_error(build("ddim", {}, n), schedule)[0] / times
+        error, evaluations = flow_error(build("heun", {}, n, schedule), schedule)
+        assert evaluations in (n, n - 1)
+        assert error < flow_error(build("ddim", {}, n, schedule), schedule)[0] / times
 
 
 @deterministic
@@ -194,11 +195,6 @@ def test_the_right_learned_variance_makes_ddpm_exact_at_any_number_of_steps(step
 # Steps and evaluations
 
 
-def heun_evaluations(schedule, n_levels):
-    begins_above = noise_to_signal(schedule)[-1] > 80
-    return 2 * n_levels - (2 if begins_above and n_levels > 1 else 1)
-
-
 @every
 @pytest.mark.parametrize("n_kept", [1, 2, 7])
 def test_steps_are_evaluations_as_many_as_the_schedule_has(name, options, n_kept):
@@ -254,6 +250,16 @@ def test_heun_takes_edms_noise_levels():
     wanted = torch.tensor([(80 ** (1 / 7) + i / 17 * (lowest ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)])
     assert sigmas[-1] > 20000  # the highest step itself, left by Euler's step
     torch.testing.assert_close(sigmas[:-1].flip(0).float(), wanted, rtol=0.15, atol=2e-3)
+
+
+def test_few_levels_do_not_make_heun_overshoot():
+    for steps in range(2, 20):
+        euler, heun = (flow_error(registry.build("samplers", "heun", {"steps": n}), COSINE)[0] for n in (2, steps))
+        assert heun <= euler  # 2 levels are one step of Euler's
+
+
+def test_heuns_steps_are_all_heuns_but_the_first_at_edms_number_of_levels():
+    assert heun_evaluations(COSINE, 18) == 2 * 18 - 2
 
 
 def test_heun_copes_with_a_schedule_that_is_all_above_its_highest_noise_level():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dheads_cli.model.diffusion import Schedule
 
-SNR_SHARE = 3.0
+SNR_SHARE = 3.0  # of `spread`
 
 
 def checked_steps(steps: int) -> int:
