@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import dheads_cli
-from dheads_cli import console
+from dheads_cli import console, trust
 from dheads_cli.errors import DheadsError
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ def _speak_json(value: bool) -> bool:
     return value
 
 
+def _trust(value: bool) -> bool:
+    trust.allow(value)
+    return value
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_be_quiet, help="Only warnings, errors and results.")]
 Json = Annotated[bool, typer.Option("--json", callback=_speak_json, help="Print the result as JSON on stdout.")]
 RecipeRef = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or a shipped one's name: tiny.")]
@@ -57,6 +62,10 @@ SamplerText = Annotated[
 MotionNoise = Annotated[
     float | None,
     typer.Option(min=0, help="Noise on motion frames (sigma) in place of the recipe's."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help="Open TorchScript that the model names: it can run any code here."),
 ]
 SampleSets = Annotated[
     list[str] | None,
@@ -124,6 +133,7 @@ def animate(
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
+    trust: Trust = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -197,6 +207,7 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, although there is a run to go on with.")
     ] = False,
+    trust: Trust = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -234,6 +245,7 @@ def sample(
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
+    trust: Trust = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -295,6 +307,49 @@ def evaluate(
     )
 
 
+@app.command("import")
+def import_official(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="OFFICIAL", help="The authors' checkpoint: TorchScript, Lightning, state dict.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; animate takes it as --model.")],
+    audio_encoder: Annotated[
+        Path | None, typer.Option(help="Their audio encoder: TorchScript, or a state dict of it.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; without it, the folder's.")] = None,
+    head_dim: Annotated[
+        int | None, typer.Option(min=1, help="Channels of an attention head, which the weights do not tell; 64.")
+    ] = None,
+    gray_motion: Annotated[
+        bool | None,
+        typer.Option("--gray-motion/--rgb-motion", help="Where the input channels allow both; without it, RGB."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="Width and height of the frames, px; 128.")] = None,
+    trust: Trust = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make a model of the authors' released checkpoint. Its configuration follows from its weights' shapes.
+
+    TorchScript can run any code, so it is opened only with --trust; other files are read without running anything.
+
+    Example: dheads import crema_script.pt --audio-encoder audio_encoder.pt -o crema --trust
+    """
+    from dheads_cli.run.import_official import import_official as run
+
+    run(
+        checkpoint,
+        out,
+        audio_encoder=audio_encoder,
+        name=name,
+        head_dim=head_dim,
+        grayscale_motion=gray_motion,
+        size=size,
+        overwrite=overwrite,
+    )
+
+
 @recipe_app.command("show")
 def recipe_show(recipe: RecipeRef, sets: Sets = None, quiet: Quiet = False, json: Json = False) -> None:
     """Print the complete recipe, with the file and line, `--set` or default that each value comes from.
@@ -308,7 +363,12 @@ def recipe_show(recipe: RecipeRef, sets: Sets = None, quiet: Quiet = False, json
 
 @recipe_app.command("check")
 def recipe_check(
-    recipe: RecipeRef, sets: Sets = None, device: Device = "auto", quiet: Quiet = False, json: Json = False
+    recipe: RecipeRef,
+    sets: Sets = None,
+    device: Device = "auto",
+    trust: Trust = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Try a recipe without training: build its components, look for its data, say what it takes.
 
@@ -369,6 +429,7 @@ def bench(
     corpus: Annotated[Path | None, typer.Option(help="Videos to preprocess; without it, that is left out.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each measurement lasts, s.")] = 3.0,
     device: Device = "auto",
+    trust: Trust = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

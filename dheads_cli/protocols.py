@@ -135,7 +135,8 @@ class Sampler(Protocol):
 
         Args:
             denoise: (x_t [B, 3, H, W], t) -> Denoised, with t an original step 0 ... schedule.n_timesteps - 1.
-            x_t: standard normal noise [B, 3, H, W].
+            x_t: a frame noised as the schedule's highest step says [B, 3, H, W]: at the top of a full schedule all but
+                standard normal noise, on one that a warm start cut short mostly the frame.
             schedule: the float64 tables of the diffusion.
             noise: source of further standard normal draws.
 

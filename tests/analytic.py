@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dheads_cli import registry
-from dheads_cli.model.diffusion import Denoised, Schedule, cosine_schedule
-from dheads_components.samplers.grid import half_log_snr, nearest, visiting
+from dheads_cli.model.diffusion import SCHEDULES, Denoised, Schedule
+from dheads_components.samplers.grid import half_log_snr, nearest
 from dheads_components.samplers.heun import edm_steps, noise_to_signal
 
 MEAN, STD = 0.1, 0.2
@@ -28,15 +28,6 @@ ODE_SAMPLERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("unipc", {"order": 3}),
     ("heun", {}),
 )
-
-
-def linear_schedule(n_timesteps: int) -> Schedule:
-    """beta from 1e-4 to 0.02 (Ho et al. 2020, section 4) at T = 1000, as much noise in all at another T."""
-    betas = torch.linspace(1e-4, 0.02, n_timesteps, dtype=torch.float64) * 1000 / n_timesteps
-    return Schedule(torch.cumprod(1 - betas, 0), tuple(range(n_timesteps)), n_timesteps)
-
-
-SCHEDULES: dict[str, Callable[[int], Schedule]] = {"cosine": cosine_schedule, "linear": linear_schedule}
 
 
 class Exact:
@@ -161,7 +152,7 @@ def grids() -> str:
         for make, n in itertools.product(SCHEDULES.values(), COUNTS):
             at = place(make(1000))
             wanted = torch.linspace(float(at[0]), float(at[-1]), n, dtype=torch.float64).tolist()
-            schedule = visiting(make(1000), nearest(at, wanted))
+            schedule = make(1000).only(nearest(at, wanted))
             error, _ = flow_error(build("dpmpp_2m", {}, n, schedule), schedule)
             row.append(f"{error:.2%}")
         rows.append(row)

@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from official_files import release_names
 from parity import draw, noise_stream, weight
 
+from dheads_cli import registry
 from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import build_unet
 from dheads_cli.model.diffusion import cosine_schedule
 from dheads_cli.model.official import official_losses, official_sample, official_schedule, unet_from_state_dict
+from dheads_cli.model.official_fit import fit_state_dict
+from dheads_cli.recipe import Model
 
 FOLDER = Path(__file__).parent / "data" / "parity"
 NAMES = ("adagn_rgb", "cross_attention_rgb")
@@ -160,3 +165,62 @@ def test_shapes_that_do_not_add_up_are_refused(change, text):
     with pytest.raises(DheadsError) as error:
         unet_from_state_dict(state_dict, head_dim=16)
     assert text in str(error.value)
+
+
+CONFIGURATIONS = {
+    "gray": {"grayscale_motion": True},
+    "middle attention only": {"attention_levels": []},
+    "attention on two levels": {"attention_levels": [1, 2]},
+    "pre_gn": {"conditioning": "adagn_summed"},
+    "post_gn": {"conditioning": "audio_scale"},
+    "cross-attention": {"conditioning": "cross_attention_official"},
+    "m_x = m_y = 1": {"n_motion_frames": 1, "audio_context": 1},
+    "m_x = m_y = 0": {"n_motion_frames": 0, "audio_context": 0},
+    "m_x = m_y = 4": {"n_motion_frames": 4, "audio_context": 4},
+    "fixed variance": {"learned_variance": False},
+    "one residual block, four levels": {"n_res_blocks": 1, "channel_mult": [1, 2, 2, 4]},
+}
+
+
+@pytest.mark.parametrize("changes", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_every_configuration_follows_from_its_shapes(changes):
+    settings = Model.model_validate({
+        "size": 64, "channels": 32, "channel_mult": [1, 2, 3], "attention_levels": [2], "head_dim": 16,
+        "identity_last": True, "time_max_period": 10.0, **changes,
+    })  # fmt: skip
+    torch.manual_seed(0)
+    unet = build_unet(settings, registry.build("conditioning", settings.conditioning.use), 32).eval()
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.normal_(0, 0.05)
+    state_dict = release_names(unet)
+    fit = fit_state_dict(state_dict, 16, size=64)
+    assert fit.settings == settings
+    again = unet_from_state_dict(state_dict, head_dim=16)
+    channels = settings.n_motion_frames * (1 if settings.grayscale_motion else 3)
+    given = (
+        draw("input:x_t", (2, 3, 64, 64)), torch.tensor([3, 871]), draw("input:identity", (2, 3, 64, 64)),
+        draw("input:motion", (2, channels, 64, 64)), draw("input:audio", (2, 2 * settings.audio_context + 1, 32)),
+    )  # fmt: skip
+    with torch.no_grad():
+        assert torch.equal(again(*given), unet(*given))
+
+
+def test_nine_channels_are_one_rgb_or_three_gray_motion_frames():
+    nine = {**Fixture("adagn_rgb").state_dict, "input_blocks.0.0.weight": torch.zeros(32, 9, 3, 3)}
+    unet = unet_from_state_dict(nine, 16)
+    assert (unet.n_motion_frames, unet.grayscale_motion) == (1, False)
+    unet = unet_from_state_dict(nine, 16, grayscale_motion=True)
+    assert (unet.n_motion_frames, unet.grayscale_motion) == (3, True)
+
+
+def test_gray_motion_frames_are_shown_gray_in_sampling():
+    shown = []
+    eight = {**Fixture("adagn_rgb").state_dict, "input_blocks.0.0.weight": torch.zeros(32, 8, 3, 3)}
+    unet = unet_from_state_dict(eight, 16)
+    unet.register_forward_pre_hook(lambda module, given: shown.append(given[3]))
+    identity = draw("input:identity", (2, 3, 32, 32))[:1].clamp(-1, 1)
+    frames = official_sample(unet, identity, torch.zeros(1, 2, 32), 3, noise_stream("any"))
+    luma = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close(shown[0], (identity * luma).sum(1, keepdim=True).expand(1, 2, 32, 32))
+    torch.testing.assert_close(shown[-1][:, 1:], (frames[:, 0] * luma).sum(1, keepdim=True))

@@ -7,7 +7,6 @@ import torch
 from analytic import (
     MEAN,
     ODE_SAMPLERS,
-    SCHEDULES,
     STD,
     Exact,
     build,
@@ -17,7 +16,6 @@ from analytic import (
     gaussian,
     grids,
     heun_evaluations,
-    linear_schedule,
     no_noise,
     orders,
     two_points,
@@ -25,7 +23,7 @@ from analytic import (
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.diffusion import Denoised, Schedule, cosine_schedule
+from dheads_cli.model.diffusion import SCHEDULES, Denoised, cosine_schedule, linear_schedule
 from dheads_components.samplers.grid import nearest, spread
 from dheads_components.samplers.heun import edm_steps, noise_to_signal
 from dheads_components.samplers.unipc import exponential_moment, interpolation_weights
@@ -91,7 +89,7 @@ def test_all_steps_lead_to_the_exact_answer(name, options, make):
 @deterministic
 @pytest.mark.parametrize("n_kept", [30, 400])
 def test_a_flow_that_begins_at_low_noise_is_followed_from_there(name, options, n_kept):
-    lower = Schedule(COSINE.alphas_cumprod[:n_kept], COSINE.timesteps[:n_kept], 1000)
+    lower = COSINE.only(range(n_kept))
     sampler = registry.build("samplers", name, {**options, "steps": 25})
     error, _ = flow_error(sampler, lower)
     assert error < (0.15 if name in ("ddim", "heun") else 0.01)
@@ -263,7 +261,7 @@ def test_heuns_steps_are_all_heuns_but_the_first_at_edms_number_of_levels():
 
 
 def test_heun_copes_with_a_schedule_that_is_all_above_its_highest_noise_level():
-    high = Schedule(COSINE.alphas_cumprod[-3:], COSINE.timesteps[-3:], 1000)
+    high = COSINE.only(range(997, 1000))
     assert edm_steps(high, 3).timesteps == (997, 999)
 
 

@@ -18,16 +18,26 @@ def unet(**changes):
     return UNet(**{**settings, **changes})
 
 
+def full_size(**changes):
+    with torch.device("meta"):
+        return unet(
+            **{"attention_levels": [2], **changes}, channels=256, channel_mult=[1, 2, 3], n_res_blocks=2, head_dim=64,
+            dropout=0.1, audio_dim=256, size=128,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("conditioning", "n_tensors"), [("cross_attention_official", 318), ("adagn_summed", 282)])
+def test_the_paper_s_alternatives_have_the_published_number_of_tensors(conditioning, n_tensors):
+    model = full_size(conditioning=registry.build("conditioning", conditioning))
+    assert len(list(model.parameters())) == n_tensors
+
+
 @pytest.mark.parametrize(
     ("attention_levels", "grayscale", "n_tensors", "n_parameters"),
     [([2], False, 324, 215_748_614), ([2], True, 324, 215_739_398), ([], False, 294, 203_929_094)],
 )
 def test_full_size_networks_have_the_published_sizes(attention_levels, grayscale, n_tensors, n_parameters):
-    with torch.device("meta"):
-        model = unet(
-            channels=256, channel_mult=[1, 2, 3], n_res_blocks=2, attention_levels=attention_levels, head_dim=64,
-            dropout=0.1, grayscale_motion=grayscale, audio_dim=256,
-        )  # fmt: skip
+    model = full_size(attention_levels=attention_levels, grayscale_motion=grayscale)
     assert len(list(model.parameters())) == n_tensors
     assert sum(parameter.numel() for parameter in model.parameters()) == n_parameters
 

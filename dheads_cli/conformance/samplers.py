@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dheads_cli.model.diffusion import Denoised, Schedule, cosine_schedule
+from dheads_cli.model.diffusion import Denoised, Schedule, cosine_schedule, shifted
 
 SHAPE = (2, 3, 8, 6)
 
@@ -66,10 +66,10 @@ def _schedules() -> Iterator[tuple[str, Schedule]]:
     for n_kept in range(1, 8):
         yield f"on {n_kept} of 7 steps", cosine_schedule(7).respace(n_kept)
     abars = torch.linspace(0.99, 0, 20, dtype=torch.float64)
-    yield "on a schedule that ends in nothing but noise", Schedule(abars, tuple(range(20)), 20)
+    betas = 1 - abars / shifted(abars)
+    yield "on a schedule that ends in nothing but noise", Schedule(betas, abars, tuple(range(20)), 20)
     for n_kept in (1, 2, 40, 500):
-        lower = Schedule(full.alphas_cumprod[:n_kept], full.timesteps[:n_kept], 1000)
-        yield f"on the lowest {n_kept} of 1000 steps", lower
+        yield f"on the lowest {n_kept} of 1000 steps", full.only(range(n_kept))
 
 
 def _abars(schedule: Schedule) -> dict[int, float]:

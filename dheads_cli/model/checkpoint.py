@@ -81,6 +81,8 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
     for prefix, module in parts.trained_modules().items():
         own = {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
         expected = module.state_dict()
+        if not own and info.get("imported"):
+            raise DheadsError(f"{path}: was imported without its {prefix.replace('_', ' ')}: import it again with it")
         wrong = sorted(
             name
             for name in expected.keys() | own.keys()

@@ -66,13 +66,14 @@ class Schedule:
         Raises:
             ValueError: n_steps is not in 1 ... len(timesteps).
         """
-        return self if n_steps == len(self.timesteps) else self._only(respaced(len(self.timesteps), n_steps))
+        return self if n_steps == len(self.timesteps) else self.only(respaced(len(self.timesteps), n_steps))
 
     def until(self, share: float) -> Schedule:
         """The schedule of a diffusion that ends at this share (0 ... 1) of the steps; at least one stays."""
-        return self._only(range(max(round(share * len(self.timesteps)), 1)))
+        return self.only(range(max(round(share * len(self.timesteps)), 1)))
 
-    def _only(self, kept: Sequence[int]) -> Schedule:
+    def only(self, kept: Sequence[int]) -> Schedule:
+        """The schedule of a diffusion that visits only these entries, which rise."""
         abar = self.alphas_cumprod[list(kept)]
         return Schedule(1 - abar / shifted(abar), abar, tuple(self.timesteps[i] for i in kept), self.n_timesteps)
 

@@ -42,7 +42,7 @@ def spread(schedule: Schedule, n_steps: int) -> Schedule:
         return schedule.respace(1)
     place = torch.log1p(SNR_SHARE * half_log_snr(schedule).exp())
     wanted = torch.linspace(float(place[0]), float(place[-1]), n_steps, dtype=torch.float64)
-    return visiting(schedule, nearest(place, wanted.tolist()))
+    return schedule.only(nearest(place, wanted.tolist()))
 
 
 def nearest(values: Tensor, wanted: Sequence[float]) -> list[int]:
@@ -57,9 +57,3 @@ def nearest(values: Tensor, wanted: Sequence[float]) -> list[int]:
         found.append(max(int((values - value).abs().argmin()), found[-1] + 1 if found else 0))
     room = len(values) - len(found)
     return [min(index, room + k) for k, index in enumerate(found)]
-
-
-def visiting(schedule: Schedule, kept: Sequence[int]) -> Schedule:
-    """The schedule of a diffusion that visits only these entries, which rise."""
-    timesteps = tuple(schedule.timesteps[i] for i in kept)
-    return Schedule(schedule.alphas_cumprod[list(kept)], timesteps, schedule.n_timesteps)

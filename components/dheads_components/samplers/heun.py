@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dheads_cli.model.diffusion import Schedule
 from dheads_cli.protocols import Denoise, Noise
-from dheads_components.samplers.grid import checked_steps, nearest, visiting
+from dheads_components.samplers.grid import checked_steps, nearest
 
 SIGMA_MAX, RHO = 80.0, 7.0  # table 1, last column
 LONGEST = 4.0  # sigma_s / sigma_t of a step that is still Heun's
@@ -72,4 +72,4 @@ def edm_steps(schedule: Schedule, n_steps: int) -> Schedule:
     above = [highest] if n_reached <= highest else []
     ends = float(sigmas[0]) ** (1 / RHO), min(float(sigmas[highest]), SIGMA_MAX) ** (1 / RHO)
     wanted = torch.linspace(*ends, min(n_steps - len(above), n_reached), dtype=torch.float64) ** RHO
-    return visiting(schedule, nearest(sigmas[:n_reached], wanted.tolist()) + above)
+    return schedule.only(nearest(sigmas[:n_reached], wanted.tolist()) + above)

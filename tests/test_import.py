@@ -1,0 +1,207 @@
+"""`dheads import`: stand-ins for the authors' files become a model that animates; what does not add up is refused."""
+
+import json
+
+import pytest
+import torch
+from commands import FACE, dheads, write_speech
+from official_files import (
+    network_state_dict,
+    save_lightning,
+    save_torchscript_encoder,
+    save_torchscript_network,
+)
+from safetensors.torch import save_file
+
+from dheads_cli.data import media
+from dheads_cli.model.checkpoint import load_model
+from dheads_cli.model.official import unet_from_state_dict
+from dheads_cli.model.official_fit import fit_state_dict
+from dheads_cli.model.speech import encode_speech
+
+TINY = ("--head-dim", "16", "--size", "32")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The authors' files: network and audio encoder as TorchScript, a Lightning checkpoint, another encoder."""
+    folder = tmp_path_factory.mktemp("official")
+    state_dict = network_state_dict()
+    save_torchscript_network(folder / "crema_script.pt", state_dict)
+    save_lightning(folder / "lightning.ckpt", state_dict)
+    save_torchscript_encoder(folder / "audio_encoder.pt")
+    save_torchscript_encoder(folder / "other_encoder.pt", scale=2.0)
+    return folder
+
+
+def imported(files, out, *words, network="crema_script.pt", encoder="audio_encoder.pt"):
+    return dheads("import", files / network, "--audio-encoder", files / encoder, "-o", out, *TINY, "--json", *words)
+
+
+def test_torchscript_becomes_a_model_that_animates(files, tmp_path):
+    out = tmp_path / "crema"
+    done = imported(files, out, "--trust")
+    assert done.code == 0, done.stderr
+    assert "CC BY-NC-SA" in done.stderr
+    report = json.loads(done.stdout)
+    assert report == json.loads((out / "import.json").read_text())
+    network = network_state_dict()
+    assert set(report["network"]["used"]) == set(network)
+    assert report["network"]["unused"] == report["network"]["missing"] == []
+    assert report["audio_encoder"]["found"] == "read into the known architecture"
+    assert report["audio_encoder"]["used"]["encoder.0.weight"] == "audio_encoder.convs.0.weight"
+    assert report["model"]["conditioning"] == "adagn"
+
+    trained = load_model(out, CPU)
+    fit = fit_state_dict(network, 16, audio_dim=256)
+    theirs, ours = fit.tensors, trained.parts.unet.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    speech = write_speech(tmp_path / "speech.flac", 0.2)
+    video = tmp_path / "a.mp4"
+    made = dheads("animate", FACE, speech, "-o", video, "--model", out, "--sampler", "{use: ddpm, steps: 2}")
+    assert made.code == 0, made.stderr
+    assert len(media.read_video(video, 25).frames) == 5
+
+
+def test_a_torchscript_archive_is_opened_only_with_trust(files, tmp_path):
+    for words in (["crema_script.pt", "audio_encoder.pt"], ["lightning.ckpt", "audio_encoder.pt"]):
+        done = imported(files, tmp_path / "out", network=words[0], encoder=words[1])
+        assert done.code == 2
+        assert "can run any code on this machine" in done.stderr
+        assert "--trust" in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_lightning_and_safetensors_are_read_without_trust(files, tmp_path):
+    state = torch.jit.load(str(files / "audio_encoder.pt")).state_dict()  # noqa: TID251  (our own stand-in)
+    torch.save(dict(state), tmp_path / "encoder.pt")
+    save_file(network_state_dict(), tmp_path / "network.safetensors")
+    models = []
+    for network in (files / "lightning.ckpt", tmp_path / "network.safetensors"):
+        out = tmp_path / network.stem
+        done = dheads("import", network, "--audio-encoder", tmp_path / "encoder.pt", "-o", out, *TINY)
+        assert done.code == 0, done.stderr
+        models.append(load_model(out, CPU))
+    for part in ("unet", "audio_encoder"):
+        first, second = (getattr(model.parts, part).state_dict() for model in models)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_lightning_file_s_hyper_parameters_say_what_weights_do_not(files, tmp_path):
+    done = dheads(
+        "import", files / "lightning.ckpt", "--audio-encoder", files / "audio_encoder.pt", "--trust", "-o",
+        tmp_path / "out", "--size", "32", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["model"]["head_dim"] == 16
+
+
+def test_an_encoder_of_another_arithmetic_stays_torchscript_behind_the_same_flag(files, tmp_path):
+    out = tmp_path / "light"
+    done = imported(files, out, "--trust", network="lightning.ckpt", encoder="other_encoder.pt")
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout)["audio_encoder"]["found"]
+    assert found.startswith("kept as TorchScript: with its weights the known architecture gives other embeddings")
+    assert (out / "audio_encoder.pt").read_bytes() == (files / "other_encoder.pt").read_bytes()
+    speech, video = write_speech(tmp_path / "speech.flac", 0.2), tmp_path / "a.mp4"
+    words = ("animate", FACE, speech, "-o", video, "--model", out, "--sampler", "{use: ddpm, steps: 1}")
+    refused = dheads(*words)
+    assert (refused.code, video.exists()) == (2, False)
+    assert "--trust" in refused.stderr
+    assert dheads(*words, "--trust").code == 0
+    assert dheads(*words, "--overwrite").code == 2  # trust does not outlast its command
+    (out / "audio_encoder.pt").write_bytes((files / "audio_encoder.pt").read_bytes())
+    swapped = dheads(*words, "--trust", "--overwrite")
+    assert swapped.code == 2
+    assert "sha256" in swapped.stderr
+
+
+def test_the_native_encoder_hears_what_the_torchscript_hears(files, tmp_path):
+    assert imported(files, tmp_path / "out", "--trust").code == 0
+    native = load_model(tmp_path / "out", CPU).parts.audio_encoder
+    script = torch.jit.load(str(files / "audio_encoder.pt"))  # noqa: TID251  (our own stand-in)
+    waveform = 0.1 * torch.randn(30 * 640, generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(waveform, (1280, 1280))
+    hidden, expected = torch.zeros(2, 1, 256), []
+    for k in range(30):
+        embedding, _, hidden = script(padded[None, None, k * 640 : k * 640 + 3200], lengths=[3200], init_state=hidden)
+        expected.append(embedding)
+    torch.testing.assert_close(encode_speech(native, waveform, 30, 25.0), torch.cat(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_without_its_audio_encoder_a_model_says_so(tmp_path):
+    state_dict = network_state_dict(embed_dim=256)
+    save_file(state_dict, tmp_path / "network.safetensors")
+    done = dheads("import", tmp_path / "network.safetensors", "-o", tmp_path / "out", *TINY)
+    assert done.code == 2  # 1280 inputs are 40 embeddings of the width that the release has them
+    assert "audio_embed.0.weight: 1280 inputs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"out.2.weight": torch.zeros(4, 32, 3, 3)}, "4 output channels"),
+        ({"x_embed.weight": torch.zeros(4)}, "1 tensors have no place in it (x_embed.weight)"),
+        ({"middle_block.0.in_layers.2.bias": torch.zeros(5)}, "middle_block.0.in_layers.2.bias is [5], not [96]"),
+    ],
+)
+def test_what_does_not_add_up_is_refused_and_nothing_written(files, tmp_path, change, text):
+    save_file({**network_state_dict(), **change}, tmp_path / "bad.safetensors")
+    done = dheads(
+        "import", tmp_path / "bad.safetensors", "--audio-encoder", files / "audio_encoder.pt", "--trust", "-o",
+        tmp_path / "out", *TINY,
+    )  # fmt: skip
+    assert done.code == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'bad.safetensors'}: ")
+    assert text in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_copies_that_differ_are_refused(files, tmp_path):
+    network = network_state_dict()
+    other = {**network, "out.2.bias": network["out.2.bias"] + 1}
+    both = {f"unet.{name}": tensor for name, tensor in network.items()}
+    both |= {f"diffusion.nn_backbone.{name}": tensor for name, tensor in other.items()}
+    torch.save({"state_dict": both}, tmp_path / "x.ckpt")
+    done = dheads("import", tmp_path / "x.ckpt", "-o", tmp_path / "out")
+    assert done.code == 2
+    assert "differ in 1 tensors (out.2.bias)" in done.stderr
+
+
+def test_other_tensors_of_the_file_are_reported_as_unused(files, tmp_path):
+    content = {f"unet.{name}": tensor for name, tensor in network_state_dict().items()} | {"ema.decay": torch.ones(1)}
+    torch.save({"state_dict": content}, tmp_path / "x.ckpt")
+    done = dheads(
+        "import", tmp_path / "x.ckpt", "--audio-encoder", files / "audio_encoder.pt", "-o", tmp_path / "out", *TINY,
+        "--trust", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    report = json.loads(done.stdout)["network"]
+    assert report["unused"] == ["ema.decay"]
+    assert report["used"]["unet.out.2.bias"] == "out.2.bias"
+
+
+def test_an_import_that_is_there_is_not_overwritten_unasked(files, tmp_path):
+    assert imported(files, tmp_path / "out", "--trust").code == 0
+    again = imported(files, tmp_path / "out", "--trust")
+    assert again.code == 2
+    assert "--overwrite" in again.stderr
+    assert imported(files, tmp_path / "out", "--trust", "--overwrite").code == 0
+
+
+def test_files_that_are_not_there_or_not_checkpoints_are_told_in_a_line(files, tmp_path):
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10")
+    for network, text in (("none.pt", "no such file"), ("text.pt", "neither"), ("cut.safetensors", "not a whole")):
+        done = dheads("import", tmp_path / network, "-o", tmp_path / "out")
+        assert done.code == 2
+        assert text in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_fit_s_network_is_what_unet_from_state_dict_gives():
+    state_dict = network_state_dict(embed_dim=32)
+    unet = unet_from_state_dict(state_dict, head_dim=16)
+    assert not unet.training
+    assert unet.n_window == 5
