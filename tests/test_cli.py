@@ -157,6 +157,7 @@ def test_recipe_schema_is_that_of_the_shipped_recipes(tmp_path: Path) -> None:
     schema = json.loads((tmp_path / "recipe.schema.json").read_text())
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["name"]
+    assert schema["properties"]["base"]["type"] == "string"
     sampler = schema["$defs"]["Sample"]["properties"]["sampler"]
     assert "ddim" in sampler["anyOf"][0]["enum"]
     for section in schema["$defs"].values():
