@@ -287,6 +287,45 @@ def evaluate(
     )
 
 
+@app.command()
+def ablate(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPES...", help="Paths or names; 'paper/ablation-*' is all that ship.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, each recipe's data.path.")] = None,
+    sets: Sets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the table.")] = Path("runs/ablation"),
+    split: Annotated[str, typer.Option(help="Split that clips are made from.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many clips from each model.")] = None,
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
+    ] = False,
+    device: Device = "auto",
+    seed: Seed = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train, sample and score recipes, and show the paper's ablation table beside theirs.
+
+    Stopped or killed, the same command goes on. A recipe that fails does not stop the others.
+
+    Example: dheads ablate recipes/paper/ablation-*.yaml --data data/lrw-128
+    """
+    from dheads_cli.run.ablate import ablate as run
+
+    run(
+        recipes,
+        data=data,
+        overrides=sets or [],
+        out=out,
+        split=split,
+        limit=limit,
+        shuffled=shuffled,
+        device=device,
+        seed=seed,
+    )
+
+
 @recipe_app.command("show")
 def recipe_show(recipe: RecipeRef, sets: Sets = None, quiet: Quiet = False, json: Json = False) -> None:
     """Print the complete recipe, with the file and line, `--set` or default that each value comes from.

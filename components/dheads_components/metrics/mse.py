@@ -13,7 +13,7 @@ CHUNK = 64  # frames compared at once, so that memory does not grow with a clip'
 
 
 class MSE:
-    """Mean squared difference of 0 ... 255 values over the frames, pixels and channels of a clip; the set's is the mean.
+    """Mean squared difference of 0 ... 255 values over a clip's frames, pixels and channels; the set's is the mean.
 
     By it PSNR = 10 log10(255^2 / MSE) for one clip; the means over clips are not bound so.
     """
