@@ -58,6 +58,10 @@ MotionNoise = Annotated[
     float | None,
     typer.Option(min=0, help="Noise on motion frames (sigma) in place of the recipe's."),
 ]
+SampleSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe's section sample; may be repeated."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
 
 
@@ -119,6 +123,7 @@ def animate(
     seed: Seed = None,
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
+    sets: SampleSets = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -140,6 +145,7 @@ def animate(
         seed=seed,
         sampler=chosen,
         motion_noise=motion_noise,
+        sets=sets or [],
         size=size,
         overwrite=overwrite,
     )
@@ -227,6 +233,7 @@ def sample(
     seed: Seed = None,
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
+    sets: SampleSets = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -250,6 +257,7 @@ def sample(
         device=device,
         sampler=chosen,
         motion_noise=motion_noise,
+        sets=sets or [],
         overwrite=overwrite,
     )
 

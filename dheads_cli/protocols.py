@@ -38,7 +38,8 @@ class AudioEncoder(Protocol):
 
     An encoder that is an nn.Module with parameters that require gradients is trained with the model and saved in
     its checkpoint. It must be translation-equivariant: embedding k depends only on frames k - context_frames ...
-    k + context_frames, because training calls it on short pieces. A frozen one may use the whole window.
+    k + context_frames, because training calls it on short pieces. A frozen one may use the whole window. One that
+    remembers more than that is a StatefulAudioEncoder.
     """
 
     sample_rate: int  # Hz
@@ -55,6 +56,31 @@ class AudioEncoder(Protocol):
 
         Returns:
             float32 [N, F, D]; embedding k belongs to frame k of the window.
+        """
+        ...
+
+
+@runtime_checkable
+class StatefulAudioEncoder(AudioEncoder, Protocol):
+    """An audio encoder that hears a recording in order and remembers what came before, as a recurrent one does.
+
+    Sampling and streaming go through a recording window by window with `continue_from` and carry the state along, so
+    an embedding may depend on all sound before it, and on that of the context_frames after its frame. A plain call
+    begins with a fresh state at its first frame: so training calls it, on pieces that begin context_frames before the
+    first embedding that is used.
+    """
+
+    def continue_from(self, waveform: Tensor, n_frames: int, state: Any) -> tuple[Tensor, Any]:
+        """Encode the middle of windows that follow those which gave the state.
+
+        Args:
+            waveform: float32 [N, T] in [-1, 1], spanning exactly n_frames video frames.
+            n_frames: video frames F in each window, more than 2 context_frames.
+            state: what the call for the windows before returned; None before a recording's first. It is only read.
+
+        Returns:
+            float32 [N, F - 2 context_frames, D], embeddings of frames context_frames ... F - context_frames - 1 of
+            each window, and the state after the last of them.
         """
         ...
 
@@ -84,6 +110,18 @@ class Conditioning(Protocol):
         """Module with forward(h [B, C, H, W], time [B, E], audio [B, K', E]) -> [B, C, H, W].
 
         Stands where a residual block's second group norm stands, and equals GroupNorm(32, eps 1e-5) before training.
+        """
+        ...
+
+
+@runtime_checkable
+class AttentionConditioning(Conditioning, Protocol):
+    """A conditioning that also chooses the attention: speech may be heard there too, or there alone."""
+
+    def attention(self, channels: int, n_heads: int, size: int, audio_dim: int) -> nn.Module:
+        """Module with forward(h [B, C, H, W], time [B, E], audio [B, K', E]) -> [B, C, H, W].
+
+        Stands where the U-Net's self-attention stands, and returns h before training. H = W = size.
         """
         ...
 

@@ -107,10 +107,17 @@ class Model(Section):
     audio_context: int = Field(2, ge=0, le=16, description="m_y: audio embeddings on either side of the target's.")
     grayscale_motion: bool = Field(False, description="Show motion frames in gray, so that identity is x_Id's alone.")
     noised_motion: bool = Field(False, description="Tell the network the level of noise on its motion frames.")
+    identity_last: bool = Field(
+        False, description="Input channels: noised, motion, identity (the release); else noised, identity, motion."
+    )
+    time_max_period: float = Field(
+        1e4, gt=1, description="Longest period of the step's sinusoids, over 2 pi; 10 gives the authors' frequencies."
+    )
     prediction: Literal["eps", "identity_residual"] = Field(
         "eps", description="Output: eps (the paper), or x_0 as the identity frame plus the output."
     )
     learned_variance: bool = Field(True, description="Predict the variance interpolation nu in three more channels.")
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="Noise schedule; the paper's is cosine.")
     n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
 
     # Field by field, so that these are reported beside all other mistakes of the section.
@@ -185,6 +192,14 @@ class Sample(Section):
 
     sampler: Component = Field(Component(use="ddpm"), description="Sampler.")
     motion_noise: float = Field(0.0, ge=0, description="Noise put on motion frames, sigma; the network is told.")
+    warm_start: Fraction | None = Field(
+        None,
+        gt=0,
+        description="Begin a frame from the last one, noised to this share of the steps; None begins from pure noise.",
+    )
+    stabilize_every: Positive | None = Field(
+        None, description="Every so many frames the identity frame takes the oldest motion frame's place; None never."
+    )
     batch_size: Positive = Field(12, description="Clips drawn together.")
 
 

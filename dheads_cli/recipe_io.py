@@ -79,6 +79,33 @@ def recipe_from_json(text: str, where: str = "checkpoint") -> Recipe:
     return recipe
 
 
+def overridden(recipe: Recipe, overrides: Sequence[str], section: str) -> Recipe:
+    """A checkpoint's recipe with values of one section changed.
+
+    Args:
+        recipe: complete.
+        overrides: `section.key=value` each, the value in YAML.
+        section: the only one that may be changed, such as "sample".
+
+    Raises:
+        DheadsError: all mistakes in the overrides, one a line.
+    """
+    if not overrides:
+        return recipe
+    document = Document(recipe.model_dump(mode="json"))
+    for override in overrides:
+        if not override.strip().startswith(f"{section}."):
+            text = f"only {section}.KEY can be set here: the rest of the recipe is what the model was trained with"
+            document.mistakes.append(Mistake(f"--set {override}", text))
+        else:
+            _set(document, override)
+    changed, wrong = validate(document, recipe.name)
+    wrong = document.mistakes + wrong + component_mistakes(document, recipe.name)
+    if changed is None or wrong:
+        raise DheadsError("\n".join(map(str, in_order(wrong, recipe.name))))
+    return changed
+
+
 def component_from_text(kind: str, text: str, flag: str) -> Component:
     """A component chosen on the command line: `ddim`, or `{use: ddim, steps: 50}`.
 

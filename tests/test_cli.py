@@ -100,7 +100,8 @@ def test_a_recipe_with_five_mistakes_is_told_all_of_them_and_exits_with_2(tmp_pa
         "error: x.yaml:3:3: train.lrr: unknown key; did you mean 'lr'?",
         "x.yaml:4:10: train.steps: must be a whole number, not 'ten'",
         "x.yaml:6:15: model.patch_size: must be 1, 2 or 4, not 3",
-        "x.yaml:7:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? Available: adagn.",
+        "x.yaml:7:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? "
+        "Available: adagn, adagn_summed, audio_scale, cross_attention, cross_attention_official.",
         "x.yaml:8:7: seed: must be at least 0, not -1",
     ]
 

@@ -114,9 +114,83 @@ class Trained(nn.Module):
         return embeddings.detach() if self.detached else embeddings
 
 
+class Running(Encoder):
+    """A stateful encoder: loudness of a frame and of the `ahead` after it, summed up since the recording began."""
+
+    context_frames, ahead = 3, 1
+
+    def __call__(self, waveform: Tensor, n_frames: int) -> Tensor:
+        return self.sums(self.heard(waveform, n_frames), None)[0]
+
+    def continue_from(self, waveform: Tensor, n_frames: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        middle = self.heard(waveform, n_frames)[:, self.context_frames : n_frames - self.context_frames]
+        return self.sums(middle, state)
+
+    def heard(self, waveform: Tensor, n_frames: int) -> Tensor:
+        loudness = super().__call__(waveform, n_frames)
+        padded = nn.functional.pad(loudness, (0, 0, 0, self.ahead))
+        return padded.unfold(1, self.ahead + 1, 1).sum(-1)
+
+    def sums(self, heard: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        sums = heard.cumsum(1) + (0 if state is None else state[:, None])
+        return sums, sums[:, -1]
+
+
+class Forgets(Running):
+    def continue_from(self, waveform: Tensor, n_frames: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        return super().continue_from(waveform, n_frames, None)
+
+
+class GivesItsContext(Running):
+    def continue_from(self, waveform: Tensor, n_frames: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.sums(self.heard(waveform, n_frames), state)
+
+
+class WritesItsState(Running):
+    def sums(self, heard: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        sums, last = super().sums(heard, state)
+        return sums, last if state is None else state.copy_(last)
+
+
+class NeverFresh(Running):
+    kept: Tensor | None = None
+
+    def sums(self, heard: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        sums, self.kept = super().sums(heard, state if state is not None or heard.shape[1] != 30 else self.kept)
+        return sums, self.kept
+
+
+class PlainIsAnother(Running):
+    def __call__(self, waveform: Tensor, n_frames: int) -> Tensor:
+        return self.heard(waveform, n_frames)
+
+
+class HearsAhead(Running):
+    ahead = 5
+
+
+class RunningSum(nn.Module, Running):
+    """Stateful and trained, with a gradient or with one that is zero."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale, self.weight = scale, nn.Parameter(torch.ones(2))
+
+    def forward(self, waveform: Tensor, n_frames: int) -> Tensor:
+        return self.sums(self.heard(waveform, n_frames), None)[0]
+
+    def heard(self, waveform: Tensor, n_frames: int) -> Tensor:
+        loudness = Encoder.__call__(self, waveform, n_frames)  # type: ignore[arg-type]
+        return loudness * (1 + self.scale * self.weight)
+
+    __call__ = nn.Module.__call__
+
+
 def test_good_encoders_conform() -> None:
     assert_conforms("audio_encoders", Encoder())
     assert_conforms("audio_encoders", Trained(2))
+    assert_conforms("audio_encoders", Running())
+    assert_conforms("audio_encoders", RunningSum(1.0))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +210,13 @@ def test_good_encoders_conform() -> None:
         (Fails(), "But it raises RuntimeError: no network"),
         (Trained(3), "depend on more than the 2 frames on either side"),
         (Trained(2, detached=True), "but its embeddings carry none"),
+        (RunningSum(0.0), "the gradient of its embeddings is zero"),
+        (Forgets(), "cut after frame 12, a recording gets other embeddings than uncut"),
+        (GivesItsContext(), "continue_from must give float32 (3, 30, 2), not torch.float32 (3, 36, 2)"),
+        (WritesItsState(), "the state must only be read"),
+        (NeverFresh(), "its embeddings depend on earlier calls"),
+        (PlainIsAnother(), "a plain call gives other embeddings than continue_from"),
+        (HearsAhead(), "depend on sound later than the 3 frames after theirs"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )

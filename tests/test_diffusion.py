@@ -133,6 +133,6 @@ def test_a_discretised_gaussian_is_a_distribution_over_the_256_levels():
         assert nll.neg().exp().sum().item() == pytest.approx(1, abs=1e-6)
 
 
-def test_grayscale_keeps_gray():
-    gray = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
-    torch.testing.assert_close(to_grayscale(gray.expand(2, 3, 4, 4)), gray.expand(2, 1, 4, 4))
+def test_grayscale_is_luma_with_the_release_s_weights():
+    pure = torch.eye(3).view(3, 3, 1, 1)
+    torch.testing.assert_close(to_grayscale(pure).flatten(), torch.tensor([0.2989, 0.587, 0.114]))

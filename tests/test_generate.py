@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from dheads_cli.model.diffusion import Denoised, cosine_schedule
-from dheads_cli.model.generate import NoiseStreams, generate, stack_motion, to_uint8
+from dheads_cli.model.generate import Continuity, NoiseStreams, generate, stack_motion, to_uint8
 
 SCHEDULE = cosine_schedule(100)
 
@@ -41,7 +41,7 @@ def frames_of(unet, sampler, n=4, motion_noise=0.0, seeds=(0,)):
     identity = torch.full((len(seeds), 3, 8, 8), -1.0)
     windows = [torch.full((len(seeds), 5, 2), float(k)) for k in range(n)]
     return generate(
-        unet, SCHEDULE, sampler, "identity_residual", identity, windows, motion_noise=motion_noise,
+        unet, SCHEDULE, sampler, "identity_residual", identity, windows, continuity=Continuity(motion_noise),
         noise=NoiseStreams(seeds, torch.device("cpu")),
     )  # fmt: skip
 

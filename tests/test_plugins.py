@@ -57,7 +57,7 @@ import torch
 from dheads_cli import registry
 from dheads_cli.conformance import assert_conforms
 from dheads_cli.model.build import build_model
-from dheads_cli.model.generate import NoiseStreams, generate
+from dheads_cli.model.generate import Continuity, NoiseStreams, generate
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe_io import load_recipe
 
@@ -72,7 +72,7 @@ windows = audio_windows(speech[None], recipe.model.audio_context)
 frames = list(
     generate(
         parts.unet.eval(), parts.schedule, sampler, recipe.model.prediction, torch.zeros(1, 3, 32, 32), windows,
-        motion_noise=0.0, noise=noise,
+        continuity=Continuity(), noise=noise,
     )
 )
 print([tuple(frame.shape) for frame in frames], max(float(frame.abs().max()) for frame in frames) <= 0.5)

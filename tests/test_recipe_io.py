@@ -72,7 +72,8 @@ def test_all_mistakes_come_at_once_each_with_its_place(write: Callable[[str], st
         "x.yaml:4:10: train.steps: must be a whole number, not 'ten'",
         "x.yaml:6:3: train.lr: given twice; the first is at x.yaml:5:3",
         "x.yaml:8:9: model.size: must be a multiple of 8 (patch_size x 2^(levels - 1)), not 66",
-        "x.yaml:10:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? Available: adagn.",
+        "x.yaml:10:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? "
+            "Available: adagn, adagn_summed, audio_scale, cross_attention, cross_attention_official.",
         "x.yaml:12:30: sample.sampler.stps: ddim has no option 'stps'; did you mean 'steps'? Options: steps, eta.",
         "x.yaml:12:39: sample.sampler.eta: must be a number, not 'high'",
         "x.yaml:13:1: lr: unknown key; did you mean 'train.lr'?",

@@ -24,6 +24,16 @@ class FrameEnergy:
         return torch.stack([energy, torch.full_like(energy, n_frames)], -1)
 
 
+class LoudnessSoFar(FrameEnergy):
+    """Stateful: embedding k is the sum of the mean magnitudes of frames 0 ... k, and how often it was called."""
+
+    def continue_from(self, waveform, n_frames, state):
+        sum_so_far, calls = (0.0, 0) if state is None else state
+        middle = super().__call__(waveform, n_frames)[:, self.context_frames : n_frames - self.context_frames, 0]
+        sums = sum_so_far + middle.double().cumsum(1)
+        return torch.stack([sums, torch.full_like(sums, calls)], -1).float(), (sums[:, -1:], calls + 1)
+
+
 def test_25_frames_are_a_second():
     assert samples_of(25, 25, 16000) == 16000
     assert frames_of(16000, 25, 16000) == 25
@@ -46,6 +56,17 @@ def test_a_stream_gives_what_the_whole_gives():
     pieces = list(encode_stream(FrameEnergy(), wave, 173, 25))
     assert len(pieces) > 1
     assert torch.equal(torch.cat(pieces), encode_speech(FrameEnergy(), wave, 173, 25))
+
+
+@pytest.mark.parametrize("n_frames", [1, 10, 11, 173])
+def test_a_stateful_encoder_s_state_is_carried_from_window_to_window(n_frames):
+    wave = torch.randn(640 * n_frames, generator=torch.Generator().manual_seed(0))
+    embeddings = encode_speech(LoudnessSoFar(), wave, n_frames, 25)
+    assert embeddings.shape == (n_frames, 2)
+    expected = wave.abs().view(n_frames, 640).mean(-1).double().cumsum(0).float()
+    torch.testing.assert_close(embeddings[:, 0], expected)
+    assert embeddings[:, 1].tolist() == [k // 10 for k in range(n_frames)]
+    assert torch.equal(encode_speech(LoudnessSoFar(), wave, n_frames, 25), embeddings)  # another recording: afresh
 
 
 def test_a_prefix_has_the_same_embeddings_but_for_its_end():

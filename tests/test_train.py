@@ -11,16 +11,24 @@ import pytest
 import torch
 from corpus import SIZE, make_corpus
 
+from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.checkpoint import load_model, load_tensors
+from dheads_cli.model.build import Parts, build_unet
+from dheads_cli.model.checkpoint import load_model, load_tensors, save_tensors
+from dheads_cli.model.diffusion import cosine_schedule
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.sample import sample
 from dheads_cli.run.train import learning_rate, train
+from dheads_cli.run.training_state import State, fresh_state, prepare_run_dir, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-def recipe(folder: Path, steps: int = 6, **changes) -> Recipe:
+LOGMEL = {"use": "logmel", "embed_dim": 8}
+RECURRENT = {"use": "waveform_gru", "embed_dim": 8, "history_frames": 1}  # has batch norm
+
+
+def recipe(folder: Path, steps: int = 6, *, audio_encoder: dict = LOGMEL, **changes) -> Recipe:
     settings = {
         "steps": steps, "batch_size": 2, "checkpoint_every": 3, "log_every": 2, "sample_every": 0, "threads": 1,
         "motion_noise_max": 0.5, "flip": 0.5, "vlb_weight": 0.01, "precision": "float32", "lr": 1e-3, "lr_final": 0.1,
@@ -30,7 +38,7 @@ def recipe(folder: Path, steps: int = 6, **changes) -> Recipe:
         "data": {"path": str(folder)},
         "model": {
             "size": SIZE, "channels": 32, "channel_mult": [1, 1], "n_res_blocks": 1, "head_dim": 32,
-            "noised_motion": True, "audio_encoder": {"use": "logmel", "embed_dim": 8},
+            "noised_motion": True, "audio_encoder": audio_encoder,
         },
         "train": {**settings, **changes},
         "sample": {"sampler": {"use": "ddim", "steps": 2}, "motion_noise": 0.2},
@@ -85,10 +93,77 @@ def test_a_killed_run_goes_on_from_its_checkpoint_byte_for_byte(folder, unbroken
     assert bytes_of(again) == bytes_of(unbroken)
 
 
-def stop_at_3(folder: Path, run: Path) -> None:
+@pytest.fixture(scope="module")
+def unbroken_recurrent(folder, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "recurrent"
+    train(recipe(folder, audio_encoder=RECURRENT), run, device="cpu")
+    return run
+
+
+def test_running_statistics_survive_a_resume_byte_for_byte(folder, unbroken_recurrent, tmp_path):
+    run = tmp_path / "resumed"
+    stop_at_3(folder, run, audio_encoder=RECURRENT)
+    train(recipe(folder, audio_encoder=RECURRENT), run, device="cpu")
+    assert bytes_of(run) == bytes_of(unbroken_recurrent)
+
+
+def test_running_statistics_are_those_of_training_alone(folder, unbroken_recurrent):
+    state, _ = load_tensors(unbroken_recurrent / "resume.safetensors")
+    counts = [int(tensor) for name, tensor in state.items() if name.endswith("num_batches_tracked")]
+    assert counts == [6] * 5  # one a step; validation leaves them alone
+    trained = load_model(unbroken_recurrent, torch.device("cpu")).parts.audio_encoder
+    mean = "audio_encoder.norms.0.running_mean"
+    assert not trained.training
+    assert torch.equal(trained.norms[0].running_mean, state[f"ema.{mean}"])  # averaged, as the weights are
+    assert not torch.equal(state[f"ema.{mean}"], state[f"buffer.{mean}"])
+
+
+def test_a_resume_state_without_buffers_is_refused_where_there_are_some(folder, tmp_path):
+    run = tmp_path / "old"
+    train(recipe(folder, steps=1, audio_encoder=RECURRENT), run, device="cpu")
+    tensors, info = load_tensors(run / "resume.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("buffer.")}
+    save_tensors(run / "resume.safetensors", kept, info)
+    with pytest.raises(DheadsError, match=r"resume\.safetensors: lacks audio_encoder\.norms\.0\.running_mean"):
+        train(recipe(folder, steps=2, audio_encoder=RECURRENT), run, device="cpu")
+
+
+class Frozen:
+    sample_rate, embed_dim, stride_frames, context_frames = 16000, 2, 10, 0
+
+
+def test_a_resume_state_without_buffers_is_whole_where_there_are_none(folder, tmp_path):
+    settings = recipe(folder)
+
+    def fresh() -> State:
+        unet = build_unet(settings.model, registry.build("conditioning", "adagn"), 2)
+        return fresh_state(Parts(unet, Frozen(), cosine_schedule(10)), settings)
+
+    state, resumed = fresh(), fresh()
+    for parameter in state.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    state.step = 1
+    save(tmp_path, settings, state, val_loss=1.0)
+    assert {name.split(".")[0] for name in load_tensors(tmp_path / "resume.safetensors")[0]} == {
+        "raw", "ema", "exp_avg", "exp_avg_sq",
+    }  # fmt: skip
+    prepare_run_dir(tmp_path, settings, resumed, restart=False)
+    assert resumed.step == 1
+    assert all(torch.equal(resumed.parameters[name], parameter) for name, parameter in state.parameters.items())
+
+
+def test_a_recurrent_encoder_is_sampled_with(folder, unbroken_recurrent, tmp_path):
+    from dheads_cli.data.samples import read_samples
+
+    out = sample(unbroken_recurrent, split="test", out=tmp_path / "samples", device="cpu")
+    assert len(read_samples(out)) == 3
+
+
+def stop_at_3(folder: Path, run: Path, **changes) -> None:
     """Leave what a run killed after its checkpoint at step 3 leaves behind."""
     config = run.parent / "kill.json"
-    config.write_text(recipe(folder).model_dump_json())
+    config.write_text(recipe(folder, **changes).model_dump_json())
     program = (
         "import os, sys, signal; from pathlib import Path; from dheads_cli.recipe import Recipe;"
         "from dheads_cli.run import train as t; save = t.save\n"
@@ -116,7 +191,7 @@ def test_the_checkpoint_holds_the_averaged_weights_and_the_recipe(folder, unbrok
     state, _ = load_tensors(unbroken / "resume.safetensors")
     for name, tensor in trained.parts.unet.named_parameters():
         assert torch.equal(tensor, state[f"ema.unet.{name}"])
-    assert any(not torch.equal(state[f"raw.{n[4:]}"], state[n]) for n in state if n.startswith("ema."))
+    assert any(not torch.equal(state[n], state[f"ema.{n[4:]}"]) for n in state if n.startswith("raw."))
 
 
 def test_another_recipe_does_not_overwrite_a_run(folder, unbroken):

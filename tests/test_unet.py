@@ -11,7 +11,8 @@ def unet(**changes):
     settings = {
         "channels": 32, "channel_mult": [1, 2], "n_res_blocks": 1, "attention_levels": [], "head_dim": 32,
         "n_heads": None, "dropout": 0.0, "patch_size": 1, "n_motion_frames": 2, "grayscale_motion": False,
-        "noised_motion": False, "learned_variance": True, "n_window": 5, "audio_dim": 8,
+        "noised_motion": False, "identity_last": False, "time_max_period": 1e4, "size": 32,
+        "learned_variance": True, "n_window": 5, "audio_dim": 8,
         "conditioning": registry.build("conditioning", "adagn"),
     }  # fmt: skip
     return UNet(**{**settings, **changes})

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dheads_cli.protocols import StatefulAudioEncoder
+
 FPS = 25
 
 
@@ -72,7 +74,7 @@ def _is_trained(encoder: Any) -> bool:
 
 def trained_encoder_is_translation_equivariant(encoder: Any) -> Iterator[str]:
     """Trained with the model, an encoder gives a piece, but for its context_frames, what it gives the whole."""
-    if not _is_trained(encoder):
+    if not _is_trained(encoder) or isinstance(encoder, StatefulAudioEncoder):
         return
     context, n_inner, first = encoder.context_frames, 6, 7
     whole, piece = n_inner + 2 * (context + first), n_inner + 2 * context
@@ -83,9 +85,88 @@ def trained_encoder_is_translation_equivariant(encoder: Any) -> Iterator[str]:
     of_piece = _encode(encoder, cut, piece)[:, context:][:, :n_inner]
     if not torch.allclose(of_whole, of_piece, rtol=1e-3, atol=1e-4):
         yield f"embeddings depend on more than the {context} frames on either side that context_frames states"
-    loss = encoder(sound, whole).square().sum()
-    if not loss.requires_grad:
+
+
+def trained_encoder_lets_gradients_through(encoder: Any) -> Iterator[str]:
+    """Where parameters require gradients, embeddings carry one to them."""
+    if not _is_trained(encoder):
+        return
+    n_frames = encoder.stride_frames + 2 * encoder.context_frames
+    embeddings = encoder(_sounds(encoder, n_frames)[1:2], n_frames)
+    if not embeddings.requires_grad:
         yield "its parameters require gradients, but its embeddings carry none"
+        return
+    learning = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(embeddings.square().sum(), learning, allow_unused=True)
+    if not any(gradient is not None and gradient.abs().max() > 0 for gradient in gradients):
+        yield "the gradient of its embeddings is zero for all of its parameters"
+
+
+class _Recording:
+    """Noise of so many frames with a stateful encoder's context of silence at both ends, and windows of it."""
+
+    def __init__(self, encoder: Any, n_frames: int) -> None:
+        self.encoder, self.context = encoder, encoder.context_frames
+        self.per_frame = encoder.sample_rate / FPS
+        silence = torch.zeros(3, round(self.context * self.per_frame))
+        self.sound = _sounds(encoder, n_frames)
+        self.padded = torch.cat([silence, self.sound, silence], 1)
+
+    @torch.no_grad()
+    def encode(self, first: int, end: int, state: Any = None) -> tuple[Tensor, Any]:
+        """Embeddings of frames first ... end - 1, and the state after them."""
+        n_window = end - first + 2 * self.context
+        begin = round(first * self.per_frame)
+        window = self.padded[:, begin : begin + round(n_window * self.per_frame)].clone()
+        embeddings, state = self.encoder.continue_from(window, n_window, state)
+        return embeddings, state
+
+
+def stateful_encoder_carries_its_state_over_a_cut(encoder: Any) -> Iterator[str]:
+    """A recording in two pieces, the state carried from one to the other, has the embeddings of the whole."""
+    if not isinstance(encoder, StatefulAudioEncoder):
+        return
+    recording = _Recording(encoder, 30)
+    whole, _ = recording.encode(0, 30)
+    if whole.shape != (3, 30, encoder.embed_dim) or whole.dtype != torch.float32:
+        wanted = (3, 30, encoder.embed_dim)
+        yield f"continue_from must give float32 {wanted}, not {whole.dtype} {tuple(whole.shape)}"
+        return
+    for cut in (1, 13):
+        before, state = recording.encode(0, cut)
+        after, _ = recording.encode(cut, 30, state)
+        if not torch.allclose(torch.cat([before, after], 1), whole, rtol=1e-3, atol=1e-4):
+            yield f"cut after frame {cut - 1}, a recording gets other embeddings than uncut"
+        again, _ = recording.encode(cut, 30, state)
+        if not torch.equal(again, after):
+            yield "continued twice from one state, it gives different embeddings: the state must only be read"
+
+
+def stateful_encoder_begins_fresh(encoder: Any) -> Iterator[str]:
+    """Without a state it knows nothing of earlier calls, and a plain call is a recording with silence around."""
+    if not isinstance(encoder, StatefulAudioEncoder):
+        return
+    recording = _Recording(encoder, 30)
+    first, _ = recording.encode(0, 30)
+    plain = _encode(encoder, recording.sound, 30)
+    if not torch.allclose(first, plain, rtol=1e-3, atol=1e-4):
+        yield "a plain call gives other embeddings than continue_from does without a state, in silence"
+    if not torch.equal(recording.encode(0, 30)[0], first):
+        yield "without a state, its embeddings depend on earlier calls"
+
+
+def stateful_encoder_does_not_hear_ahead(encoder: Any) -> Iterator[str]:
+    """Embedding k depends on no sound later than that of frame k + context_frames."""
+    if not isinstance(encoder, StatefulAudioEncoder):
+        return
+    last, n_frames = 9, 9 + 2 * encoder.context_frames + 10
+    recording = _Recording(encoder, n_frames)
+    before, _ = recording.encode(0, n_frames)
+    heard = round((last + 1 + 2 * encoder.context_frames) * recording.per_frame)  # the padding begins context earlier
+    recording.padded[:, heard:] = 0.1 * torch.randn_like(recording.padded[:, heard:])
+    after, _ = recording.encode(0, n_frames)
+    if not torch.allclose(before[:, : last + 1], after[:, : last + 1], rtol=1e-4, atol=1e-5):
+        yield f"embeddings depend on sound later than the {encoder.context_frames} frames after theirs"
 
 
 TESTS = (
@@ -93,4 +174,8 @@ TESTS = (
     encoder_gives_one_embedding_a_frame,
     encoder_is_a_function_of_its_sound,
     trained_encoder_is_translation_equivariant,
+    trained_encoder_lets_gradients_through,
+    stateful_encoder_carries_its_state_over_a_cut,
+    stateful_encoder_begins_fresh,
+    stateful_encoder_does_not_hear_ahead,
 )

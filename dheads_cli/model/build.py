@@ -10,7 +10,7 @@ from torch import nn
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.diffusion import Schedule, cosine_schedule
+from dheads_cli.model.diffusion import SCHEDULES, Schedule
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import AudioEncoder, Conditioning
 from dheads_cli.recipe import Component, Model
@@ -54,7 +54,7 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
                 parameter.data = parameter.data.to(memory_format=torch.channels_last)
         if isinstance(encoder, nn.Module):
             encoder = encoder.to(device)
-    return Parts(unet, encoder, cosine_schedule(settings.n_timesteps))
+    return Parts(unet, encoder, SCHEDULES[settings.schedule](settings.n_timesteps))
 
 
 def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> UNet:
@@ -76,7 +76,10 @@ def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> U
             n_motion_frames=settings.n_motion_frames,
             grayscale_motion=settings.grayscale_motion,
             noised_motion=settings.noised_motion,
+            identity_last=settings.identity_last,
+            time_max_period=settings.time_max_period,
             learned_variance=settings.learned_variance,
+            size=settings.size,
             n_window=2 * settings.audio_context + 1,
             audio_dim=audio_dim,
             conditioning=conditioning,

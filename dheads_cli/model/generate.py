@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,24 @@ from torch import Tensor
 from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Schedule, to_grayscale
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import Noise, Sampler
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """How a frame takes up from those before it; the defaults are the paper's.
+
+    Attributes:
+        motion_noise: sigma of fresh Gaussian noise on the motion frames, in units of the frames' [-1, 1], told to the
+            network: its own small errors drown in it instead of adding up (GameNGen, section 3.2).
+        warm_start: share of the steps (0 ... 1) to which the last frame is noised to begin the next one from, in place
+            of pure noise; the sampler's steps then lie below it. None, and the first frame: pure noise.
+        stabilize_every: before every so many frames the identity frame takes the oldest motion frame's place, for
+            that frame alone (the authors' release; not in the paper). None: never.
+    """
+
+    motion_noise: float = 0.0
+    warm_start: float | None = None
+    stabilize_every: int | None = None
 
 
 @torch.inference_mode()
@@ -22,15 +41,15 @@ def generate(
     identity: Tensor,
     audio_windows: Iterable[Tensor],
     *,
-    motion_noise: float,
+    continuity: Continuity,
     noise: Noise,
+    frame_noise: Noise | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Draw the frames of B clips side by side.
 
     The motion frames are the last m_x frames drawn, the identity frame standing in for those before the first
-    (Diffused Heads, section 3.1). With motion_noise they are shown with fresh Gaussian noise of that level, which the
-    network is told: its own small errors drown in it instead of adding up (GameNGen, section 3.2).
+    (Diffused Heads, section 3.1).
 
     Args:
         unet: the network, in evaluation mode.
@@ -39,8 +58,9 @@ def generate(
         prediction: what the network's output is, a key of diffusion.PREDICTIONS.
         identity: x_Id [B, 3, H, W] in [-1, 1].
         audio_windows: one [B, K, D] for each frame.
-        motion_noise: sigma of the noise on motion frames, in units of the frames' [-1, 1].
+        continuity: how a frame takes up from those before it.
         noise: source of all random draws: for each frame x_T first, then the motion frames' noise, then the sampler's.
+        frame_noise: source of x_T; None is `noise`.
         precision: of the network's arithmetic; the diffusion itself is float32.
 
     Yields:
@@ -48,21 +68,30 @@ def generate(
     """
     device = identity.device
     motion: deque[Tensor] = deque([identity] * unet.n_motion_frames, maxlen=unet.n_motion_frames)
-    level = torch.full((len(identity),), motion_noise, device=device) if motion_noise else None
+    level = torch.full((len(identity),), continuity.motion_noise, device=device) if continuity.motion_noise else None
     autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
-    for audio_window in audio_windows:
-        x_t = noise(tuple(identity.shape))
-        motion_frames = stack_motion(list(motion), identity, unet.grayscale_motion)
-        if motion_noise:
-            motion_frames = motion_frames + motion_noise * noise(tuple(motion_frames.shape))
+    warm = schedule.until(continuity.warm_start) if continuity.warm_start else None
+    frame: Tensor | None = None
+    for k, audio_window in enumerate(audio_windows):
+        x_t, steps = (frame_noise or noise)(tuple(identity.shape)), schedule
+        if warm is not None and frame is not None:
+            abar = float(warm.alphas_cumprod[-1])
+            x_t, steps = abar**0.5 * frame + (1 - abar) ** 0.5 * x_t, warm
+        shown = list(motion)
+        if shown and continuity.stabilize_every and k and k % continuity.stabilize_every == 0:
+            shown[0] = identity
+        motion_frames = stack_motion(shown, identity, unet.grayscale_motion)
+        if continuity.motion_noise:
+            motion_frames = motion_frames + continuity.motion_noise * noise(tuple(motion_frames.shape))
 
         def denoise(x_t: Tensor, t: int, motion_frames: Tensor = motion_frames, y: Tensor = audio_window) -> Denoised:
             step = torch.full((len(x_t),), t, device=device)
             with autocast:
                 output = unet(x_t, step, identity, motion_frames, y, level)
-            return PREDICTIONS[prediction](output, x_t, schedule.alphas_cumprod[t].to(device, torch.float32), identity)
+            abar = schedule.alpha_cumprod_at(t).to(device)
+            return PREDICTIONS[prediction](output, x_t, abar, identity)
 
-        frame = sampler(denoise, x_t, schedule, noise)
+        frame = sampler(denoise, x_t, steps, noise)
         motion.append(frame)
         yield frame
 

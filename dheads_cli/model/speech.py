@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dheads_cli.protocols import AudioEncoder
+from dheads_cli.protocols import AudioEncoder, StatefulAudioEncoder
 
 WINDOWS_AT_ONCE = 8  # bounds memory: windows go through the encoder in batches of this size
 
@@ -32,12 +32,14 @@ def encode_speech(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: f
     return torch.cat(list(encode_stream(encoder, waveform, n_frames, fps)))
 
 
+@torch.no_grad()
 def encode_stream(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: float) -> Iterator[Tensor]:
-    """Audio embeddings of a recording, a few windows at a time.
+    """Audio embeddings of a recording, a few windows at a time; they carry no gradient.
 
     Window j spans frames j stride - context ... (j + 1) stride + context and gives embeddings of its middle stride
     frames. Windows lie at fixed places from the recording's start, so the result does not depend on how much of it is
-    known yet, beyond `context` frames. Past either end there is silence.
+    known yet, beyond `context` frames. Past either end there is silence. A stateful encoder takes one window at a
+    time and carries its state from each to the next.
 
     Args:
         encoder: the audio encoder.
@@ -52,6 +54,13 @@ def encode_stream(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: f
     n_window = stride + 2 * context
     length = samples_of(n_window, fps, encoder.sample_rate)
     first_frames = range(0, n_frames, stride)
+    if isinstance(encoder, StatefulAudioEncoder):
+        state = None
+        for frame in first_frames:
+            window = cut(waveform, frame - context, length, fps, encoder.sample_rate)[None]
+            embeddings, state = encoder.continue_from(window, n_window, state)
+            yield embeddings[0, : n_frames - frame]
+        return
     for begin in range(0, len(first_frames), WINDOWS_AT_ONCE):
         chosen = first_frames[begin : begin + WINDOWS_AT_ONCE]
         windows = torch.stack([cut(waveform, frame - context, length, fps, encoder.sample_rate) for frame in chosen])

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dheads_cli.protocols import Conditioning
+from dheads_cli.protocols import AttentionConditioning, Conditioning
 
-ConvModule = TypeVar("ConvModule", bound=nn.Module)
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class UNet(nn.Module):
@@ -33,7 +33,10 @@ class UNet(nn.Module):
         n_motion_frames: m_x.
         grayscale_motion: motion frames have one channel.
         noised_motion: the level of noise on the motion frames is an input.
+        identity_last: the input is x_t, motion frames, identity frame (the release), not x_t, identity, motion (paper).
+        time_max_period: of the step's sinusoidal embedding.
         learned_variance: three more output channels, nu.
+        size: width and height of the frames, px; only conditionings whose attention depends on it are told.
         n_window: audio embeddings in a window, 2 m_y + 1.
         audio_dim: D.
         conditioning: the component that makes the conditioning layers.
@@ -53,14 +56,18 @@ class UNet(nn.Module):
         n_motion_frames: int,
         grayscale_motion: bool,
         noised_motion: bool,
+        identity_last: bool,
+        time_max_period: float,
         learned_variance: bool,
+        size: int,
         n_window: int,
         audio_dim: int,
         conditioning: Conditioning,
     ) -> None:
         super().__init__()
         self.channels, self.patch_size = channels, patch_size
-        self.n_motion_frames, self.grayscale_motion = n_motion_frames, grayscale_motion
+        self.n_motion_frames, self.grayscale_motion, self.n_window = n_motion_frames, grayscale_motion, n_window
+        self.identity_last, self.time_max_period = identity_last, time_max_period
         time_dim = 4 * channels
         self.time_embed = _mlp(channels, time_dim)
         self.motion_noise_embed = _mlp(channels, time_dim) if noised_motion else None
@@ -70,10 +77,12 @@ class UNet(nn.Module):
             layer = conditioning.layer(n_out, time_dim, time_dim)
             return ResBlock(n_in, n_out, layer, dropout, resample)
 
-        def attention(width: int) -> SelfAttention:
+        def attention(width: int, level: int) -> nn.Module:
             heads = n_heads or width // head_dim
             if heads < 1 or width % heads:
                 raise ValueError(f"{width} channels can't be cut into attention heads of {head_dim}")
+            if isinstance(conditioning, AttentionConditioning):
+                return conditioning.attention(width, heads, size // patch_size // 2**level, time_dim)
             return SelfAttention(width, heads)
 
         frame_channels = 3 + 3 + n_motion_frames * (1 if grayscale_motion else 3)
@@ -86,26 +95,28 @@ class UNet(nn.Module):
                 layers: list[nn.Module] = [res_block(width, level_width)]
                 width = level_width
                 if level in attention_levels:
-                    layers.append(attention(width))
+                    layers.append(attention(width, level))
                 self.input_blocks.append(Stage(*layers))
                 skips.append(width)
             if level != len(widths) - 1:
                 self.input_blocks.append(Stage(res_block(width, width, nn.AvgPool2d(2))))
                 skips.append(width)
-        self.middle_block = Stage(res_block(width, width), attention(width), res_block(width, width))
+        self.middle_block = Stage(
+            res_block(width, width), attention(width, len(widths) - 1), res_block(width, width)
+        )
         self.output_blocks = nn.ModuleList()
         for level, level_width in reversed(list(enumerate(widths))):
             for block in range(n_res_blocks + 1):
                 layers = [res_block(width + skips.pop(), level_width)]
                 width = level_width
                 if level in attention_levels:
-                    layers.append(attention(width))
+                    layers.append(attention(width, level))
                 if level and block == n_res_blocks:
                     layers.append(res_block(width, width, nn.Upsample(scale_factor=2, mode="nearest")))
                 self.output_blocks.append(Stage(*layers))
         out_channels = (6 if learned_variance else 3) * patch_size**2
         self.out = nn.Sequential(
-            nn.GroupNorm(32, width), nn.SiLU(), _zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
+            nn.GroupNorm(32, width), nn.SiLU(), zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
         )
 
     def forward(
@@ -130,12 +141,13 @@ class UNet(nn.Module):
         Returns:
             [B, 3 or 6, H, W]: the prediction and, where the variance is learned, nu.
         """
-        time = self.time_embed(sinusoidal_embedding(t, self.channels).to(x_t.dtype))  # [B, E]
+        time = self.time_embed(sinusoidal_embedding(t, self.channels, self.time_max_period).to(x_t.dtype))  # [B, E]
         if self.motion_noise_embed is not None:
             level = t.new_zeros(t.shape) if motion_noise is None else motion_noise * 1000
             time = time + self.motion_noise_embed(sinusoidal_embedding(level, self.channels).to(x_t.dtype))
         audio = self.audio_embed(audio_window)
-        h = torch.cat([x_t, identity_frame, motion_frames], dim=1)
+        shown = (motion_frames, identity_frame) if self.identity_last else (identity_frame, motion_frames)
+        h = torch.cat([x_t, *shown], dim=1)
         h = F.pixel_unshuffle(h, self.patch_size).contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.input_blocks:
@@ -149,14 +161,14 @@ class UNet(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Layers of one step down or up; residual blocks among them are given the conditions."""
+    """Layers of one step down or up; all but a convolution are given the conditions."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(layers)
 
     def forward(self, h: Tensor, time: Tensor, audio: Tensor) -> Tensor:
         for layer in self:
-            h = layer(h, time, audio) if isinstance(layer, ResBlock) else layer(h)
+            h = layer(h) if isinstance(layer, nn.Conv2d) else layer(h, time, audio)
         return h
 
 
@@ -172,7 +184,7 @@ class ResBlock(nn.Module):
         self.conv_in = nn.Conv2d(n_in, n_out, 3, padding=1)
         self.conditioning = conditioning
         self.dropout = nn.Dropout(dropout)
-        self.conv_out = _zeroed(nn.Conv2d(n_out, n_out, 3, padding=1))
+        self.conv_out = zeroed(nn.Conv2d(n_out, n_out, 3, padding=1))
         self.skip = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else None
 
     def forward(self, x: Tensor, time: Tensor, audio: Tensor) -> Tensor:
@@ -193,9 +205,10 @@ class SelfAttention(nn.Module):
         self.n_heads = n_heads
         self.norm = nn.GroupNorm(32, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj = _zeroed(nn.Conv1d(channels, channels, 1))
+        self.proj = zeroed(nn.Conv1d(channels, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, audio: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]; time and audio are for attentions that listen."""
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x).reshape(b, c, h * w))  # [B, 3 C, H W]
         q, k, v = qkv.view(b, self.n_heads, 3, c // self.n_heads, h * w).transpose(3, 4).unbind(2)
@@ -205,7 +218,10 @@ class SelfAttention(nn.Module):
 
 
 def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 1e4) -> Tensor:
-    """cat[cos, sin] of t [B] at dim / 2 geometrically spaced frequencies, from 1 to 1 / max_period: [B, dim]."""
+    """cat[cos, sin] of t [B] at frequencies max_period^(-i / half), i = 0 ... half - 1 = dim / 2 - 1: [B, dim].
+
+    The authors' release has exp(-ln(1e4) i / (2 dim)): with dim = 2 half that is 10^(-i / half), max_period 10.
+    """
     half = dim // 2
     frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
     angles = t.float()[:, None] * frequencies
@@ -216,7 +232,8 @@ def _mlp(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_in, n_out), nn.SiLU(), nn.Linear(n_out, n_out))
 
 
-def _zeroed(module: ConvModule) -> ConvModule:
+def zeroed(module: AnyModule) -> AnyModule:
+    """The module with all its parameters zero: what it adds to a residual connection begins as nothing."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module

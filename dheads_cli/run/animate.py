@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import dheads_cli
 from dheads_cli import console, registry
 from dheads_cli.data import align, media
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import build_component, choose_device, choose_precision
+from dheads_cli.model.build import build_component, choose_device
 from dheads_cli.model.checkpoint import load_model
-from dheads_cli.model.generate import NoiseStreams, from_uint8, generate, to_uint8
+from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.recipe import Component, Preprocess
-from dheads_cli.run.sample import chosen_settings
+from dheads_cli.run.frames import chosen_settings, draw_frames
 
 MIN_SPEECH_S = 0.1
 MIN_FACE_PX = 32  # distance of the outermost landmarks below which a face is too small to mean anything
@@ -42,6 +42,7 @@ def animate(
     seed: int | None = None,
     sampler: Component | None = None,
     motion_noise: float | None = None,
+    sets: Sequence[str] = (),
     size: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def animate(
         seed: of the random draws; None is the recipe's.
         sampler: None is the recipe's.
         motion_noise: None is the recipe's.
+        sets: `sample.KEY=VALUE` each, in place of the recipe's.
         size: width and height of the video, px, even; None is 256, or the model's size where that is larger.
         overwrite: replace `out`.
 
@@ -71,7 +73,7 @@ def animate(
     target = choose_device(device)
     trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
     recipe, parts = trained.recipe, trained.parts
-    settings = chosen_settings(trained, sampler, motion_noise)
+    settings = chosen_settings(trained, sampler, motion_noise, sets)
     size = size or max(DEFAULT_SIZE, recipe.model.size)
     if size % 2 or not 16 <= size <= MAX_SIZE:
         raise DheadsError(f"--size {size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
@@ -85,17 +87,8 @@ def animate(
     began = time.monotonic()
     # All streams: the next 16 s of speech are encoded when the frame loop gets there.
     embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
-    frames = generate(
-        parts.unet,
-        parts.schedule,
-        build_component("samplers", settings.sampler),
-        recipe.model.prediction,
-        from_uint8(torch.from_numpy(crop[None]).to(target)),
-        stream_windows(embeddings, recipe.model.audio_context),
-        motion_noise=settings.motion_noise,
-        noise=NoiseStreams([seed], target),
-        precision=choose_precision(recipe.train.precision, target),
-    )
+    windows = stream_windows(embeddings, recipe.model.audio_context)
+    frames = draw_frames(recipe, parts, settings, crop[None], windows, [seed])
     metadata = {
         "title": f"{face.stem} speaking",
         "comment": f"Synthetic video made by dheads {dheads_cli.__version__}, model {recipe.name}, seed {seed}",

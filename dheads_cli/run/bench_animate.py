@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dheads_cli.data import media
-from dheads_cli.model.build import build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
-from dheads_cli.model.generate import NoiseStreams, from_uint8, generate
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.run.animate import SOUND_RATE, read_speech, scaled
 from dheads_cli.run.bench_parts import Clock
-from dheads_cli.run.sample import chosen_settings
+from dheads_cli.run.frames import chosen_settings, draw_frames
 
 Item = TypeVar("Item")
 
@@ -71,7 +69,7 @@ class AnimateLoop:
         clock: Clock,
     ) -> None:
         self.trained, self.crop, self.out, self.size, self.clock = trained, crop, out, size, clock
-        self.settings = chosen_settings(trained, None, None)
+        self.settings = chosen_settings(trained)
         self.fps, self.rate = trained.recipe.preprocess.fps, trained.parts.audio_encoder.sample_rate
         self.waveform = read_speech(speech, self.rate)
         self.sound = media.read_audio(speech, SOUND_RATE)
@@ -89,17 +87,8 @@ class AnimateLoop:
         sound = media.fit_length(self.sound, samples_of(self.n_frames, self.fps, SOUND_RATE))
         began = clock()
         embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(device), self.n_frames, self.fps)
-        frames = generate(
-            parts.unet,
-            parts.schedule,
-            build_component("samplers", self.settings.sampler),
-            recipe.model.prediction,
-            from_uint8(torch.from_numpy(self.crop[None]).to(device)),
-            stream_windows(timed(embeddings, clock, done, "audio"), recipe.model.audio_context),
-            motion_noise=self.settings.motion_noise,
-            noise=NoiseStreams([recipe.seed], device),
-            precision=choose_precision(recipe.train.precision, device),
-        )
+        windows = stream_windows(timed(embeddings, clock, done, "audio"), recipe.model.audio_context)
+        frames = draw_frames(recipe, parts, self.settings, self.crop[None], windows, [recipe.seed])
         size = (self.size, self.size)
         with (
             timed_forwards(parts.unet, clock, done),

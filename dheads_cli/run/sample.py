@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.samples import MANIFEST, SampleRow, write_samples, write_settings
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import build_component, choose_device, choose_precision
+from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import Trained, load_model, sha256_of
-from dheads_cli.model.generate import NoiseStreams, from_uint8, generate, to_uint8
+from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe import Component, Sample
+from dheads_cli.run.frames import chosen_settings, draw_frames
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def sample(
     device: str = "auto",
     sampler: Component | None = None,
     motion_noise: float | None = None,
+    sets: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
     """Make a clip for each clip of a split: its first frame is the identity, its sound the speech.
@@ -62,6 +65,7 @@ def sample(
         device: torch device or "auto".
         sampler: None is the recipe's.
         motion_noise: None is the recipe's.
+        sets: `sample.KEY=VALUE` each, in place of the recipe's.
         overwrite: replace a samples folder that is there.
 
     Returns:
@@ -69,7 +73,7 @@ def sample(
     """
     target = choose_device(device)
     trained = load_model(run, target)
-    settings = chosen_settings(trained, sampler, motion_noise)
+    settings = chosen_settings(trained, sampler, motion_noise, sets)
     seed = trained.recipe.seed if seed is None else seed
     corpus = Corpus(data or Path(trained.recipe.data.path))
     step = int(trained.info.get("step", 0))
@@ -97,6 +101,8 @@ def sample(
         "seed": seed,
         "sampler": settings.sampler.model_dump(),
         "motion_noise": settings.motion_noise,
+        "warm_start": settings.warm_start,
+        "stabilize_every": settings.stabilize_every,
         "seconds_per_frame": round((time.monotonic() - began) / n_frames, 4),
         "version": dheads_cli.__version__,
     }
@@ -105,26 +111,6 @@ def sample(
     console.info(f"{len(jobs)} clips in {folder}")
     console.result({"samples": str(folder), "clips": len(jobs), **made})
     return folder
-
-
-def chosen_settings(trained: Trained, sampler: Component | None, motion_noise: float | None) -> Sample:
-    """The recipe's sampling settings with what the command line chose instead.
-
-    Raises:
-        DheadsError: noise on motion frames, but the network was not trained to be told of it.
-    """
-    settings = trained.recipe.sample
-    update: dict[str, Any] = {}
-    if sampler is not None:
-        update["sampler"] = sampler
-    if motion_noise is not None:
-        update["motion_noise"] = motion_noise
-    settings = settings.model_copy(update=update)
-    if settings.motion_noise and not trained.recipe.model.noised_motion:
-        raise DheadsError(
-            f"motion noise {settings.motion_noise}: {trained.recipe.name} does not know model.noised_motion; use 0"
-        )
-    return settings
 
 
 def run_folder(run: Path, trained: Trained) -> Path:
@@ -201,17 +187,8 @@ def draw(
         # Clips of one batch are drawn to the longest's end; what lies past a clip's own end is not written.
         embeddings.append(torch.cat([own, own[-1:].expand(max(lengths) - length, -1)]))
     identity = np.stack([face.frames[job.row.identity_frame] for job, face in zip(jobs, faces, strict=True)])
-    frames = generate(
-        parts.unet,
-        parts.schedule,
-        build_component("samplers", settings.sampler),
-        recipe.model.prediction,
-        from_uint8(torch.from_numpy(identity).to(device)),
-        audio_windows(torch.stack(embeddings), recipe.model.audio_context),
-        motion_noise=settings.motion_noise,
-        noise=NoiseStreams([job.row.seed for job in jobs], device),
-        precision=choose_precision(recipe.train.precision, device),
-    )
+    windows = audio_windows(torch.stack(embeddings), recipe.model.audio_context)
+    frames = draw_frames(recipe, parts, settings, identity, windows, [job.row.seed for job in jobs])
     with ExitStack() as stack:
         writers = [
             stack.enter_context(

@@ -135,9 +135,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                 meter = Meter()
             if settings.sample_every and state.step % settings.sample_every == 0:
                 with ema_weights(state):
-                    save_sample_grid(
-                        run_dir / f"grid-{state.step:06d}.png", recipe, parts, validation.corpus, precision
-                    )
+                    save_sample_grid(run_dir / f"grid-{state.step:06d}.png", recipe, parts, validation.corpus)
                 meter = Meter()
             if stopped():
                 console.info(f"stopped at step {state.step}; the same command goes on from there")
@@ -176,7 +174,8 @@ def optimise(recipe: Recipe, state: State, loss_of: TrainingLoss, batch: Batch) 
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
     torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout
-    state.parts.unet.train()
+    for module in state.parts.trained_modules().values():
+        module.train()
     losses = loss_of(batch, noise_seed=state.step)
     loss = losses["loss"].mean()
     state.optimizer.zero_grad(set_to_none=True)
@@ -185,7 +184,7 @@ def optimise(recipe: Recipe, state: State, loss_of: TrainingLoss, batch: Batch) 
     state.optimizer.step()
     decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))  # a young average forgets faster
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.ema.values()), list(state.parameters.values()), 1 - decay)
+        torch._foreach_lerp_(list(state.ema.values()), list(state.averaged().values()), 1 - decay)
     return {**{name: values.mean().item() for name, values in losses.items()}, "grad_norm": norm.item()}
 
 
@@ -244,7 +243,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 @torch.no_grad()
 def validation_loss(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> float:
     """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels."""
-    state.parts.unet.eval()
     size = min(recipe.train.batch_size, N_VALIDATION)
     with ema_weights(state):
         losses = [loss_of(data.batch(i, size), noise_seed=i)["loss"] for i in range(N_VALIDATION // size)]

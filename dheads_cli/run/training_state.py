@@ -28,13 +28,35 @@ FREE_TO_CHANGE = {
 
 @dataclass
 class State:
-    """Everything that changes while training, and so everything a resumed run needs."""
+    """Everything that changes while training, and so everything a resumed run needs.
+
+    Attributes:
+        parts: the model's parts.
+        parameters: those of the trained modules, by their name in a checkpoint.
+        ema: moving average of all that `averaged` gives.
+        optimizer: with the moments.
+        step: steps done.
+    """
 
     parts: Parts
     parameters: dict[str, nn.Parameter]
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
+
+    def buffers(self) -> dict[str, Tensor]:
+        """What no gradient changes but training may, as batch norm's running statistics; not copies."""
+        return {
+            f"{prefix}.{name}": tensor
+            for prefix, module in self.parts.trained_modules().items()
+            for name, tensor in module.state_dict().items()
+            if f"{prefix}.{name}" not in self.parameters
+        }
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Parameters and real-valued buffers: averaged weights need the statistics of averaged weights. Not copies."""
+        buffers = {name: buffer for name, buffer in self.buffers().items() if buffer.is_floating_point()}
+        return {**self.parameters, **buffers}
 
 
 def fresh_state(parts: Parts, recipe: Recipe) -> State:
@@ -47,20 +69,21 @@ def fresh_state(parts: Parts, recipe: Recipe) -> State:
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=recipe.train.lr, weight_decay=recipe.train.weight_decay, fused=True
     )
-    ema = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    return State(parts, parameters, ema, optimizer)
+    state = State(parts, parameters, {}, optimizer)
+    state.ema = {name: tensor.detach().clone() for name, tensor in state.averaged().items()}
+    return state
 
 
 @contextmanager
 def ema_weights(state: State) -> Iterator[None]:
     """The modules hold the averaged weights inside this block, in evaluation mode."""
-    raw = {name: parameter.detach().clone() for name, parameter in state.parameters.items()}
+    raw = {name: tensor.detach().clone() for name, tensor in state.averaged().items()}
     modules = state.parts.trained_modules().values()
 
     def put(values: dict[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in state.parameters.items():
-                parameter.copy_(values[name])
+            for name, tensor in state.averaged().items():
+                tensor.copy_(values[name])
 
     put(state.ema)
     for module in modules:
@@ -78,7 +101,7 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 
 def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
-    """Write the checkpoint (EMA weights) and then the resume state (weights, EMA, moments); drop old checkpoints."""
+    """Write the checkpoint (EMA) and then the resume state (weights, buffers, EMA, moments); drop old checkpoints."""
     info = {
         "recipe": recipe.model_dump(mode="json"),
         "step": state.step,
@@ -87,9 +110,10 @@ def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
     }
     path = checkpoint_path(run_dir, state.step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(path, with_buffers(state), info)
+    save_tensors(path, {**state.buffers(), **state.ema}, info)  # all that the modules' state_dicts ask for
     tensors: dict[str, Tensor] = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
     tensors |= {f"ema.{name}": average for name, average in state.ema.items()}
+    tensors |= {f"buffer.{name}": buffer for name, buffer in state.buffers().items()}
     for name, parameter in state.parameters.items():
         moments = state.optimizer.state[parameter]
         tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
@@ -98,21 +122,11 @@ def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
         old.unlink()
 
 
-def with_buffers(state: State) -> dict[str, Tensor]:
-    """The averaged weights with the modules' buffers: all a module's state_dict asks for."""
-    buffers = {
-        f"{prefix}.{name}": tensor
-        for prefix, module in state.parts.trained_modules().items()
-        for name, tensor in module.state_dict().items()
-    }
-    return {**buffers, **state.ema}
-
-
 def prepare_run_dir(run_dir: Path, recipe: Recipe, state: State, restart: bool) -> None:
     """Take up the run that is there, or begin one.
 
     Raises:
-        DheadsError: what is there was trained with another recipe, or the folder can't be written.
+        DheadsError: what is there was trained with another recipe or is not complete, or the folder can't be written.
     """
     resume = run_dir / "resume.safetensors"
     if resume.exists() and not restart:
@@ -122,6 +136,11 @@ def prepare_run_dir(run_dir: Path, recipe: Recipe, state: State, restart: bool) 
             raise DheadsError(
                 f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
                 "choose another folder with --run, or begin anew with --restart"
+            )
+        if missing := [name for name in state.buffers() if f"buffer.{name}" not in tensors]:
+            raise DheadsError(
+                f"{resume}: lacks {missing[0]}, which changes while training: it was written by an older dheads, "
+                "and the run can't go on exactly; begin anew with --restart"
             )
         restore(state, tensors, info["step"])
     try:
@@ -137,9 +156,12 @@ def prepare_run_dir(run_dir: Path, recipe: Recipe, state: State, restart: bool) 
 def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
     """Put a resume state back."""
     with torch.no_grad():
+        for name, buffer in state.buffers().items():
+            buffer.copy_(tensors[f"buffer.{name}"])
+        for name, average in state.ema.items():
+            average.copy_(tensors[f"ema.{name}"])
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"raw.{name}"])
-            state.ema[name].copy_(tensors[f"ema.{name}"])
             state.optimizer.state[parameter] = {
                 "step": torch.tensor(float(step), device=parameter.device),
                 "exp_avg": torch.empty_like(parameter).copy_(tensors[f"exp_avg.{name}"]),

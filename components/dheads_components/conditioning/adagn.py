@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dheads_components.conditioning.parts import WindowEmbedding, scale_and_shift
+
 
 class AdaGN:
     """h' = y_s (t_s GN(h) + t_b) + y_b: time scales and shifts the normalised features first, then speech.
@@ -21,29 +23,14 @@ class AdaGN:
         return AdaGNLayer(channels, time_dim, audio_dim)
 
 
-class WindowEmbedding(nn.Module):
-    """Linear, SiLU, Linear over the flattened audio window."""
-
-    def __init__(self, n_window: int, audio_dim: int, time_dim: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(n_window * audio_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
-
-    def forward(self, audio_window: Tensor) -> Tensor:
-        embedded: Tensor = self.mlp(audio_window.flatten(1)).unsqueeze(1)
-        return embedded
-
-
 class AdaGNLayer(nn.Module):
     """Group norm, scaled and shifted by time, then by speech."""
 
     def __init__(self, channels: int, time_dim: int, audio_dim: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(32, channels)
-        self.time = nn.Linear(time_dim, 2 * channels)
-        self.audio = nn.Linear(audio_dim, 2 * channels)
-        for linear in (self.time, self.audio):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        self.time = scale_and_shift(time_dim, channels)
+        self.audio = scale_and_shift(audio_dim, channels)
 
     def forward(self, h: Tensor, time: Tensor, audio: Tensor) -> Tensor:
         t_s, t_b = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)

@@ -1,0 +1,81 @@
+"""Frames from a trained model: what sampling, animating, sample grids and benchmarks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import Parts, build_component, choose_precision
+from dheads_cli.model.checkpoint import Trained
+from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate
+from dheads_cli.recipe import Component, Recipe, Sample
+from dheads_cli.recipe_io import overridden
+
+
+def chosen_settings(
+    trained: Trained, sampler: Component | None = None, motion_noise: float | None = None, sets: Sequence[str] = ()
+) -> Sample:
+    """The recipe's sampling settings with what the command line chose instead.
+
+    Args:
+        trained: the model.
+        sampler: None is the recipe's.
+        motion_noise: None is the recipe's.
+        sets: `sample.KEY=VALUE` each.
+
+    Raises:
+        DheadsError: a setting is wrong, or the network was not trained to be told of noise on motion frames.
+    """
+    settings = overridden(trained.recipe, sets, "sample").sample
+    update: dict[str, Any] = {}
+    if sampler is not None:
+        update["sampler"] = sampler
+    if motion_noise is not None:
+        update["motion_noise"] = motion_noise
+    settings = settings.model_copy(update=update)
+    if settings.motion_noise and not trained.recipe.model.noised_motion:
+        raise DheadsError(
+            f"motion noise {settings.motion_noise}: {trained.recipe.name} does not know model.noised_motion; use 0"
+        )
+    return settings
+
+
+def draw_frames(
+    recipe: Recipe,
+    parts: Parts,
+    settings: Sample,
+    identity: NDArray[np.uint8],
+    audio_windows: Iterable[Tensor],
+    seeds: Sequence[int],
+) -> Iterator[Tensor]:
+    """Draw the frames of B clips side by side, on the device where the network is.
+
+    Args:
+        recipe: what the model is.
+        parts: the model, in evaluation mode.
+        settings: how to draw.
+        identity: identity frames, uint8 RGB [B, H, W, 3].
+        audio_windows: one [B, K, D] for each frame.
+        seeds: one for each clip.
+
+    Yields:
+        One frame of each clip [B, 3, H, W] in [-1, 1], as soon as it is drawn.
+    """
+    device = next(parts.unet.parameters()).device
+    return generate(
+        parts.unet,
+        parts.schedule,
+        build_component("samplers", settings.sampler),
+        recipe.model.prediction,
+        from_uint8(torch.from_numpy(identity).to(device)),
+        audio_windows,
+        continuity=Continuity(settings.motion_noise, settings.warm_start, settings.stabilize_every),
+        noise=NoiseStreams(seeds, device),
+        precision=choose_precision(recipe.train.precision, device),
+    )
