@@ -165,3 +165,11 @@ def test_shipped_recipes_are_named_with_their_folder() -> None:
     root = Path(__file__).parents[1] / "recipes"
     expected = {path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")}
     assert set(shipped_recipes()) == expected
+
+
+def test_a_name_with_a_folder_is_found_and_mistyped_ones_get_a_suggestion(write: Write) -> None:
+    assert load_recipe("paper/lrw").recipe.model.n_motion_frames == 2
+    for near in ("paper/lrv", "lrw"):
+        assert mistakes(near)[0].startswith(f"no recipe is called {near!r}; did you mean 'paper/lrw'? Shipped recipes:")
+    write("name: mine\n", "paper/lrw/recipe.yaml")  # a folder of that name does not hide it
+    assert load_recipe("paper/lrw").recipe.model.n_motion_frames == 2
