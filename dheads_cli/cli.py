@@ -313,7 +313,7 @@ def ablate(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train, sample and score recipes, and show the paper's ablation table beside theirs.
+    """Train and score recipes beside the paper's. Prints its ablation table with their numbers.
 
     Stopped or killed, the same command goes on. A recipe that fails does not stop the others.
 

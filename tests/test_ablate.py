@@ -178,6 +178,14 @@ def test_a_recipe_changed_meanwhile_is_refused(
     assert report["recipes"][0]["ours"] == {}
 
 
+def test_a_run_trained_longer_is_not_taken_for_a_shorter_one(
+    folder: Path, done: tuple[Ended, dict[str, Any]]
+) -> None:
+    ended, _ = ablate(folder, folder / "out", "with", more=("--set", "train.steps=3"))
+    assert ended.code == 2
+    assert "was trained for 4 steps, beyond train.steps 3" in ended.stderr
+
+
 def test_a_wrong_split_is_told_before_anything_is_trained(folder: Path, tmp_path: Path) -> None:
     ended, _ = ablate(folder, tmp_path, "with", more=("--split", "tset"))
     assert ended.code == 2

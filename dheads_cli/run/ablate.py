@@ -25,6 +25,7 @@ from dheads_cli.model.checkpoint import sha256_of
 from dheads_cli.recipe import Component, Recipe
 from dheads_cli.recipe_files import shipped_recipes
 from dheads_cli.recipe_io import load_recipe
+from dheads_cli.recipe_yaml import flow
 from dheads_cli.run.ablate_figure import FIGURE, Strip, draw_figure, read_strips
 from dheads_cli.run.ablate_report import Row, labels_of, make_report, paper_metrics, show, write_files
 from dheads_cli.run.evaluate import evaluate
@@ -75,7 +76,8 @@ def ablate(
     Raises:
         DheadsError: recipes that share a name; or, after all others are done, the recipes that failed.
     """
-    given = [*overrides, *([f"data.path={data}"] if data else []), *([] if seed is None else [f"seed={seed}"])]
+    given = [*overrides, *([f"data.path={flow(str(data))}"] if data else [])]
+    given += [] if seed is None else [f"seed={seed}"]
     recipes = {ref: _load(ref, given) for ref in _expand(refs)}
     names = Counter(recipe.name for recipe in recipes.values() if isinstance(recipe, Recipe))
     if repeated := [name for name, count in names.items() if count > 1]:
@@ -121,9 +123,7 @@ def _load(ref: str, overrides: Sequence[str]) -> Recipe | DheadsError:
         return error
 
 
-def _run(
-    ref: str, recipe: Recipe, out: Path, sampling: Sampling, metrics: Sequence[Component], device: str
-) -> Row:
+def _run(ref: str, recipe: Recipe, out: Path, sampling: Sampling, metrics: Sequence[Component], device: str) -> Row:
     """One recipe's training, samples and scores; a failure is the row's error."""
     run = out / recipe.name
     try:
@@ -140,7 +140,7 @@ def _train(recipe: Recipe, run: Path, device: str) -> None:
     """Bring a run to the recipe's last step.
 
     Raises:
-        DheadsError: the run is one of another recipe.
+        DheadsError: the run is one of another recipe, or was trained longer.
         KeyboardInterrupt: Ctrl-C came; what was learned is saved.
     """
     finished = checkpoint_path(run, recipe.train.steps).exists()
@@ -157,8 +157,11 @@ def _train(recipe: Recipe, run: Path, device: str) -> None:
     if finished:
         console.info(f"{recipe.name}: trained already, {recipe.train.steps} steps")
         return
-    if train(recipe, run, device=device)["step"] < recipe.train.steps:
+    step = train(recipe, run, device=device)["step"]
+    if step < recipe.train.steps:
         raise KeyboardInterrupt
+    if step > recipe.train.steps:
+        raise DheadsError(f"{run}: was trained for {step} steps, beyond train.steps {recipe.train.steps}")
 
 
 def _sample(recipe: Recipe, run: Path, sampling: Sampling, device: str) -> Path:
@@ -170,14 +173,8 @@ def _sample(recipe: Recipe, run: Path, sampling: Sampling, device: str) -> Path:
         console.info(f"{recipe.name}: sampled already, {folder}")
         return folder
     with console.aside():
-        sample(
-            checkpoint,
-            **asdict(sampling),
-            out=folder,
-            data=Path(recipe.data.path),
-            device=device,
-            overwrite=True,
-        )
+        data = Path(recipe.data.path)
+        sample(checkpoint, **asdict(sampling), out=folder, data=data, device=device, overwrite=True)
     write_atomically(folder / STAMP, json.dumps({"made_from": made_from}))
     return folder
 

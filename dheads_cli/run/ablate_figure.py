@@ -120,7 +120,7 @@ def draw_figure(strips: Sequence[Strip], path: Path) -> None:
         axes.axis("off")
         middle = bottom + row_in / height_in / 2
         figure.text(0.006, middle, strip.label.replace(", ", "\n"), va="center", fontsize=7.5, linespacing=1.25)
-    plot = figure.add_axes((0.075, 0.42 / height_in, 0.915, plot_in / height_in))
+    plot = figure.add_axes((0.075, 0.42 / height_in, 0.905, plot_in / height_in))
     _plot_flow(plot, strips, begin, n_shown)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
