@@ -383,6 +383,17 @@ def wants_ten(denoise: Any, x_t: Tensor, schedule: Any, noise: Any) -> Tensor:
     return one_step(denoise, x_t, schedule.respace(10), noise)
 
 
+def half_noised(denoise: Any, x_t: Tensor, schedule: Any, noise: Any) -> Tensor:
+    x_0 = one_step(denoise, x_t, schedule, noise)
+    abar = float(schedule.alphas_cumprod[0])
+    x_t = abar**0.5 * x_0 + 0.5 * (1 - abar) ** 0.5 * noise(tuple(x_t.shape))
+    return denoise(x_t, schedule.timesteps[0]).x_0.clamp(-1, 1)  # type: ignore[no-any-return]
+
+
+def from_pure_noise(denoise: Any, x_t: Tensor, schedule: Any, noise: Any) -> Tensor:
+    return one_step(denoise, x_t / x_t.std(), schedule, noise)
+
+
 def test_a_good_sampler_conforms() -> None:
     assert_conforms("samplers", one_step)
 
@@ -400,6 +411,8 @@ def test_a_good_sampler_conforms() -> None:
         (writes, "it writes into the x_t it is given"),
         (double, "it gives torch.float64"),
         (constant, "other noise gives the same frames"),
+        (half_noised, "at t = 0 with 0.51 times the noise that belongs there"),
+        (from_pure_noise, "times the noise that belongs there"),
         (wants_ten, "But it raises ValueError: steps must be from 1 to"),
     ],
 )

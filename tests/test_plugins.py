@@ -116,6 +116,6 @@ def test_the_list_shows_everything_and_what_is_broken(site: Path, tmp_path: Path
 def test_checking_runs_the_conformance_kit_and_fails_for_the_broken(site: Path, tmp_path: Path) -> None:
     checked = dheads(site, tmp_path, "components", "--kind", "samplers", "--check", "--quiet")
     assert checked.returncode == 2
-    assert checked.stderr == "error: 1 of 4 components fail: broken; the table says why\n"
+    assert checked.stderr == "error: 1 of 7 components fail: broken; the table says why\n"
     rows = [line.split() for line in checked.stdout.splitlines()]
     assert ["samplers", "one-step", "dheads-loud", "1.0", "clip=1.0", "passes"] in rows

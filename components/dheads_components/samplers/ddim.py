@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dheads_cli.model.diffusion import Schedule
 from dheads_cli.protocols import Denoise, Noise
+from dheads_components.samplers.grid import checked_steps
 
 
 class DDIM:
@@ -17,14 +18,12 @@ class DDIM:
     """
 
     def __init__(self, steps: int = 50, eta: float = 0.0) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, not {steps}")
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be from 0 to 1, not {eta}")
-        self.steps, self.eta = steps, eta
+        self.steps, self.eta = checked_steps(steps), eta
 
     def __call__(self, denoise: Denoise, x_t: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
-        """[B, 3, H, W] standard normal -> x_0 in [-1, 1]."""
+        """[B, 3, H, W] noised as the schedule's highest step says -> x_0 in [-1, 1]."""
         respaced = schedule.respace(min(self.steps, len(schedule.timesteps)))
         abars, abars_prev = respaced.alphas_cumprod.tolist(), respaced.alphas_cumprod_prev.tolist()
         for i in reversed(range(len(respaced.timesteps))):

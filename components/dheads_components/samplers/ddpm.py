@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dheads_cli.model.diffusion import Schedule
 from dheads_cli.protocols import Denoise, Noise
+from dheads_components.samplers.grid import checked_steps
 
 
 class DDPM:
@@ -20,12 +21,10 @@ class DDPM:
     """
 
     def __init__(self, steps: int = 200) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, not {steps}")
-        self.steps = steps
+        self.steps = checked_steps(steps)
 
     def __call__(self, denoise: Denoise, x_t: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
-        """[B, 3, H, W] standard normal -> x_0 in [-1, 1]."""
+        """[B, 3, H, W] noised as the schedule's highest step says -> x_0 in [-1, 1]."""
         respaced = schedule.respace(min(self.steps, len(schedule.timesteps)))
         of_x_0, of_x_t = (weights.tolist() for weights in respaced.posterior_mean_weights())
         log_beta, log_posterior = respaced.betas.log().tolist(), respaced.posterior_variance.log().tolist()
