@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import dheads_cli
-from dheads_cli import console, trust
+from dheads_cli import console
+from dheads_cli.cli_options import (
+    Device,
+    Json,
+    MotionNoise,
+    Overwrite,
+    Quiet,
+    RecipeRef,
+    SamplerText,
+    SampleSets,
+    Seed,
+    Sets,
+    Trust,
+)
 from dheads_cli.errors import DheadsError
 
 if TYPE_CHECKING:
@@ -26,52 +39,6 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Show or check a recipe, or write the schema.", rich_markup_mode=None)
 app.add_typer(recipe_app, name="recipe", no_args_is_help=True)
-
-
-def _be_quiet(value: bool) -> bool:
-    console.configure(quiet=value or console.settings.quiet, json=console.settings.json)
-    return value
-
-
-def _speak_json(value: bool) -> bool:
-    console.configure(quiet=console.settings.quiet, json=value or console.settings.json)
-    return value
-
-
-def _trust(value: bool) -> bool:
-    trust.allow(value)
-    return value
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_be_quiet, help="Only warnings, errors and results.")]
-Json = Annotated[bool, typer.Option("--json", callback=_speak_json, help="Print the result as JSON on stdout.")]
-RecipeRef = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or a shipped one's name: tiny.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe value; may be repeated. --set train.lr=1e-4"),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
-Seed = Annotated[
-    int | None,
-    typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw; without it, the recipe's."),
-]
-SamplerText = Annotated[
-    str | None,
-    typer.Option("--sampler", metavar="NAME", help="Sampler in place of the recipe's: ddim, '{use: ddim, steps: 50}'."),
-]
-MotionNoise = Annotated[
-    float | None,
-    typer.Option(min=0, help="Noise on motion frames (sigma) in place of the recipe's."),
-]
-Trust = Annotated[
-    bool,
-    typer.Option("--trust", callback=_trust, help="Open TorchScript that the model names: it can run any code here."),
-]
-SampleSets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe's section sample; may be repeated."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
 
 
 def main() -> None:
@@ -347,6 +314,46 @@ def import_official(
         grayscale_motion=gray_motion,
         size=size,
         overwrite=overwrite,
+    )
+
+
+@app.command()
+def ablate(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPES...", help="Paths or names; 'paper/ablation-*' is all that ship.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, each recipe's data.path.")] = None,
+    sets: Sets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the table.")] = Path("runs/ablation"),
+    split: Annotated[str, typer.Option(help="Split that clips are made from.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many clips from each model.")] = None,
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
+    ] = False,
+    device: Device = "auto",
+    seed: Seed = None,
+    trust: Trust = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train and score recipes beside the paper's. Prints its ablation table with their numbers.
+
+    Stopped or killed, the same command goes on. A recipe that fails does not stop the others.
+
+    Example: dheads ablate recipes/paper/ablation-*.yaml --data data/lrw-128
+    """
+    from dheads_cli.run.ablate import ablate as run
+
+    run(
+        recipes,
+        data=data,
+        overrides=sets or [],
+        out=out,
+        split=split,
+        limit=limit,
+        shuffled=shuffled,
+        device=device,
+        seed=seed,
     )
 
 

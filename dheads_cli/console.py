@@ -26,6 +26,7 @@ PLAIN_EVERY_S = 10.0  # between progress lines where there is no terminal
 class Settings:
     quiet: bool = False
     json: bool = False
+    aside: bool = False
 
 
 settings = Settings()
@@ -40,6 +41,16 @@ def configure(quiet: bool = False, json: bool = False) -> None:
     """
     settings.quiet = quiet
     settings.json = json
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Print no tables, texts and results inside this block: a command calls another for what it returns."""
+    before, settings.aside = settings.aside, True
+    try:
+        yield
+    finally:
+        settings.aside = before
 
 
 @cache
@@ -76,7 +87,7 @@ def error(text: str) -> None:
 
 def text(text: str) -> None:
     """Print text as it is on stdout, or nothing under --json."""
-    if not settings.json:
+    if not (settings.json or settings.aside):
         print(text, end="" if text.endswith("\n") else "\n", flush=True)
 
 
@@ -85,7 +96,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], footer: str = "
 
     Columns of numbers are set to the right. Where stdout is no terminal, no cell is wrapped or cut.
     """
-    if settings.json:
+    if settings.json or settings.aside:
         return
     from rich import box
     from rich.table import Table
@@ -120,7 +131,7 @@ def _is_number(cell: str) -> bool:
 
 def result(obj: Any) -> None:
     """Print `obj` as JSON on stdout under --json, otherwise nothing. NaN and infinity become null."""
-    if settings.json:
+    if settings.json and not settings.aside:
         text = json_module.dumps(_strict_json(obj), indent=2, allow_nan=False, default=str)
         print(text, flush=True)
 

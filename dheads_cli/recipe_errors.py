@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
+from dheads_cli.recipe_files import BASE
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -82,6 +82,8 @@ def _words(item: Any, loc: Loc) -> str:
 def _nearest_key(loc: Loc) -> str:
     section = SECTIONS.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     here, key = list(section.model_fields), str(loc[-1])
+    if section is Recipe:
+        here.append(BASE)
     if (near := registry.nearest(key, here)) != ".":
         return near
     homes = [f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields]
@@ -139,6 +141,11 @@ def wrong_options(kind: str, component: Component) -> dict[str, str]:
     return {}
 
 
-def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:
-    """In the order of the file, each once, then those of overrides."""
-    return sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.position or (sys.maxsize, 0))
+def in_order(mistakes: Iterable[Mistake], name: str) -> list[Mistake]:
+    """Each once: those in the file `name` in its order, then those in its bases, then those of overrides."""
+
+    def place_in_list(mistake: Mistake) -> tuple[int, str, int, int]:
+        file, line, column = mistake.position or ("", 0, 0)
+        return (2 if mistake.position is None else file != name), file, line, column
+
+    return sorted(dict.fromkeys(mistakes), key=place_in_list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Component, Recipe
 from dheads_cli.recipe_errors import SECTIONS, component_mistakes, component_of, in_order, validate, wrong_options
+from dheads_cli.recipe_files import BASE, forget, locate, read_recipe
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow, parse
 
 
@@ -31,36 +30,22 @@ def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Loaded:
     """Read a recipe.
 
     Args:
-        ref: a path, or the name of a shipped recipe such as "tiny".
+        ref: a path, or the name of a shipped recipe such as "tiny" or "paper/lrw".
         overrides: `a.b=value` each, the value in YAML.
 
     Raises:
-        DheadsError: the file can't be read, or all mistakes in it and in the overrides, one a line.
+        DheadsError: the file can't be read, or all mistakes in it, its bases and the overrides, one a line.
     """
-    path = _locate(ref)
+    path = locate(ref)
     name = str(path)
-    document = parse(_read_text(path), name)
-    if document.data is None and not document.mistakes:
-        document.data = {}
-    if not isinstance(document.data, dict):
-        wrong = document.mistakes or [Mistake(name, "a recipe is made of `key: value` lines; see recipes/tiny.yaml")]
-        raise DheadsError("\n".join(map(str, wrong)))
+    document = read_recipe(path)
     for override in overrides:
         _set(document, override)
     recipe, wrong = validate(document, name)
     wrong = document.mistakes + wrong + component_mistakes(document, name)
     if recipe is None or wrong:
-        raise DheadsError("\n".join(map(str, in_order(wrong))))
+        raise DheadsError("\n".join(map(str, in_order(wrong, name))))
     return Loaded(recipe, _origins(recipe, document), path)
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with dheads, by name."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "_recipes", package.parent / "recipes"):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
 
 
 def recipe_to_yaml(recipe: Recipe, origins: Mapping[str, str] | None = None) -> str:
@@ -117,7 +102,7 @@ def overridden(recipe: Recipe, overrides: Sequence[str], section: str) -> Recipe
     changed, wrong = validate(document, recipe.name)
     wrong = document.mistakes + wrong + component_mistakes(document, recipe.name)
     if changed is None or wrong:
-        raise DheadsError("\n".join(map(str, in_order(wrong))))
+        raise DheadsError("\n".join(map(str, in_order(wrong, recipe.name))))
     return changed
 
 
@@ -158,44 +143,6 @@ def _components(kind: str, text: str, flag: str, shown: str) -> list[Component]:
     return components
 
 
-# Finding and reading the file
-
-
-def _locate(ref: str) -> Path:
-    path = Path(ref)
-    known = shipped_recipes()
-    if path.suffix not in (".yaml", ".yml") and os.sep not in ref and "/" not in ref:
-        if ref not in known:
-            raise DheadsError(f"no recipe is called {ref!r}{registry.nearest(ref, known)} {_shipped(known)}")
-        return _short(known[ref])
-    if path.is_dir():
-        inside = path / "recipe.yaml"
-        hint = f"; its recipe is {inside}" if inside.is_file() else ""
-        raise DheadsError(f"{ref}: is a folder, not a recipe{hint}")
-    if not path.exists():
-        siblings = [str(other) for pattern in ("*.yaml", "*.yml") for other in path.parent.glob(pattern)]
-        raise DheadsError(f"{ref}: no such file{registry.nearest(ref, siblings)} {_shipped(known)}".rstrip())
-    return path
-
-
-def _shipped(known: Mapping[str, Path]) -> str:
-    return f"Shipped recipes: {', '.join(known) or 'none'}; any other is given by its path, such as ./mine.yaml."
-
-
-def _short(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DheadsError(f"{path}:{line}: not UTF-8 text; save the recipe as UTF-8") from error
-    except OSError as error:
-        raise DheadsError(f"{path}: can't be read: {error.strerror}") from error
-
-
 # Overrides
 
 
@@ -214,12 +161,13 @@ def _set(document: Document, override: str) -> None:
         example = f"{key.strip()}.{next(iter(SECTIONS[key.strip()].model_fields))}=..."
         document.mistakes.append(Mistake(where, f"{key.strip()} is a section; set one of its keys: --set {example}"))
         return
+    if loc[0] == BASE:
+        document.mistakes.append(Mistake(where, "a base is named in a recipe's file only"))
+        return
     holder = _holder(document, loc, where)
     if holder is None:
         return
-    for known in (document.keys, document.values):
-        for old in [old for old in known if old[: len(loc)] == loc]:
-            del known[old]
+    forget(document, loc)
     holder[str(loc[-1])] = value.data
     document.keys[loc] = where
     document.values.update({(*loc, *inner): where for inner in value.values})

@@ -59,10 +59,10 @@ class Mistake:
         return f"{self.where}: {self.text}"
 
     @property
-    def position(self) -> tuple[int, int] | None:
-        """(line, column), or None where it is not in a file."""
-        found = None if self.where.startswith("--set ") else re.search(r":(\d+):(\d+)$", self.where)
-        return (int(found[1]), int(found[2])) if found else None
+    def position(self) -> tuple[str, int, int] | None:
+        """(file, line, column), or None where it is not in a file."""
+        found = None if self.where.startswith("--set ") else re.search(r"^(.*):(\d+):(\d+)$", self.where)
+        return (found[1], int(found[2]), int(found[3])) if found else None
 
 
 @dataclass

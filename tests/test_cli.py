@@ -21,7 +21,7 @@ def dheads(*words: str, folder: Path | None = None, site: Path | None = None) ->
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
-COMMANDS = ["animate", "preprocess", "train", "sample", "eval", "components", "doctor", "bench"]
+COMMANDS = ["animate", "preprocess", "train", "sample", "eval", "ablate", "components", "doctor", "bench"]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,7 @@ def test_recipe_schema_is_that_of_the_shipped_recipes(tmp_path: Path) -> None:
     schema = json.loads((tmp_path / "recipe.schema.json").read_text())
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["name"]
+    assert schema["properties"]["base"]["type"] == "string"
     sampler = schema["$defs"]["Sample"]["properties"]["sampler"]
     assert "ddim" in sampler["anyOf"][0]["enum"]
     for section in schema["$defs"].values():

@@ -31,6 +31,19 @@ def test_lines_go_to_stderr_and_quiet_leaves_warnings(capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", "going [on]\nwarning: careful\nerror: no\n")
 
 
+def test_aside_there_are_no_tables_and_results(capsys: pytest.CaptureFixture[str]) -> None:
+    for json_wanted in (False, True):
+        console.configure(json=json_wanted)
+        with console.aside():
+            console.table("Scores", ["a"], [["1"]])
+            console.text("text")
+            console.result({"a": 1})
+            console.info("going")
+        assert capsys.readouterr() == ("", "going\n")
+    console.result({"a": 2})
+    assert json.loads(capsys.readouterr().out) == {"a": 2}
+
+
 def test_tables_go_to_stdout_whole(capsys: pytest.CaptureFixture[str]) -> None:
     console.table("Scores [x]", ["metric [px]", "a"], [["x" * 300, "1.5"], ["y", "-"]], footer="n = [2]")
     out = capsys.readouterr().out

@@ -17,6 +17,7 @@ from dheads_cli.protocols import Metric
 from dheads_components.metrics.csim import CSIM, find_weights
 from dheads_components.metrics.lmd import LMD
 from dheads_components.metrics.mouth import Mouth, mouth_opening
+from dheads_components.metrics.mse import MSE
 from dheads_components.metrics.psnr import PSNR
 from dheads_components.metrics.ssim import SSIM
 
@@ -55,7 +56,7 @@ def clips_of(opening: NDArray[np.float64], real: NDArray[np.float64]) -> tuple[F
     return FakeClip(face(opening)), FakeClip(face(real))
 
 
-@pytest.mark.parametrize("metric", [Mouth(), LMD(), SSIM(), PSNR()])
+@pytest.mark.parametrize("metric", [Mouth(), LMD(), SSIM(), PSNR(), MSE()])
 def test_metrics_keep_the_contract(metric: Metric) -> None:
     assert_conforms("metrics", metric)
 
@@ -165,6 +166,22 @@ def test_psnr_follows_the_formula_and_is_infinite_without_noise() -> None:
     assert metric.update(uniform(100), uniform(110))["PSNR [dB]"] == pytest.approx(10 * math.log10(255**2 / 100))
     assert metric.update(uniform(100), uniform(100))["PSNR [dB]"] == math.inf
     assert metric.compute()["PSNR [dB]"] == math.inf
+
+
+def test_mse_is_of_0_to_255_values_over_frames_pixels_and_channels() -> None:
+    metric, one_channel = MSE(), uniform(100)
+    assert metric.update(uniform(90), uniform(110))["MSE"] == 400
+    one_channel.frames[::3, ..., 1] += 60  # a third of the frames, a third of the channels
+    assert metric.update(one_channel, uniform(100))["MSE"] == pytest.approx(60**2 / 9)
+    assert metric.update(uniform(0), uniform(255))["MSE"] == 255**2  # no wrapping round in uint8
+    assert metric.compute()["MSE"] == pytest.approx((400 + 400 + 255**2) / 3)
+
+
+def test_mse_and_psnr_agree_on_one_clip() -> None:
+    rng = np.random.RandomState(0)
+    clips = [FakeClip(frames=rng.randint(0, 256, (N_FRAMES, 32, 32, 3)).astype(np.uint8)) for _ in range(2)]
+    psnr, mse = PSNR().update(*clips)["PSNR [dB]"], MSE().update(*clips)["MSE"]
+    assert psnr == pytest.approx(10 * math.log10(255**2 / mse))
 
 
 def test_csim_says_which_file_is_missing_and_how_to_get_it(tmp_path: Path) -> None:

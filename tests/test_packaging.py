@@ -112,7 +112,7 @@ def test_the_wheel_holds_everything(tmp_path: Path) -> None:
     expected = {str(path.relative_to(ROOT)) for path in HOST}
     expected |= {str(path.relative_to(ROOT / "components")) for path in COMPONENTS.rglob("*.py")}
     expected |= {f"dheads_components/{line.split('  ', 1)[1]}" for line in _lines(COMPONENTS / "SHA256SUMS")}
-    expected |= {f"dheads_cli/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
+    expected |= {f"dheads_cli/_{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "recipes").rglob("*.yaml")}
     expected |= {f"{package}/py.typed" for package in ("dheads_cli", "dheads_components")}
     expected |= {"dheads_components/SHA256SUMS", "dheads_cli/run/doctor_face.jpg"}
     assert not expected - names

@@ -5,13 +5,13 @@ import pytest
 
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_files import shipped_recipes
 from dheads_cli.recipe_io import (
     component_from_text,
     components_from_text,
     load_recipe,
     recipe_from_json,
     recipe_to_yaml,
-    shipped_recipes,
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
+from dheads_cli.recipe_files import BASE, NOT_INHERITED
 from dheads_cli.recipe_io import Loaded, load_recipe, recipe_to_yaml
 
 # Largest training steps that `check` times, FLOP: a few seconds.
@@ -53,6 +54,11 @@ def recipe_schema() -> dict[str, Any]:
         component = {"anyOf": [known, {"type": "string"}, options]}
         field.update({"type": "array", "items": component} if "items" in field else component)
     del whole["$defs"]["Component"]
+    text = "Recipe that this one changes: a path from this file's folder, or a shipped recipe's name. Not inherited: "
+    whole["properties"] = {
+        BASE: {"type": "string", "description": text + ", ".join(NOT_INHERITED)},
+        **whole["properties"],
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 
@@ -68,7 +74,7 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     """
     loaded = load_recipe(ref, overrides)
     built = build_components(loaded)
-    data = describe_data(loaded.recipe)
+    data = describe_data(loaded.recipe, ref)
     cost = Cost.of(loaded.recipe, built, device)
     rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
     rows += [["data.path", loaded.recipe.data.path, data], *cost.rows(loaded.recipe)]
@@ -118,14 +124,14 @@ def build_components(loaded: Loaded) -> dict[str, Any]:
     return built
 
 
-def describe_data(recipe: Recipe) -> str:
-    """What lies in the recipe's corpus, or how to make it."""
+def describe_data(recipe: Recipe, ref: str) -> str:
+    """What lies in the corpus of the recipe called `ref`, or how to make it."""
     from dheads_cli.data.shards import Corpus
 
     settings = recipe.data
     path = Path(settings.path)
     if not path.exists():
-        return f"not there yet; make it with: dheads preprocess CORPUS -o {path} --recipe {recipe.name}"
+        return f"not there yet; make it with: dheads preprocess CORPUS -o {path} --recipe {ref}"
     try:
         corpus = Corpus(path)
     except DheadsError as error:  # the recipe is right, whatever has become of its corpus

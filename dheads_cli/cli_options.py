@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dheads_cli import console, trust
+
+
+def _be_quiet(value: bool) -> bool:
+    console.configure(quiet=value or console.settings.quiet, json=console.settings.json)
+    return value
+
+
+def _speak_json(value: bool) -> bool:
+    console.configure(quiet=console.settings.quiet, json=value or console.settings.json)
+    return value
+
+
+def _trust(value: bool) -> bool:
+    trust.allow(value)
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_be_quiet, help="Only warnings, errors and results.")]
+Json = Annotated[bool, typer.Option("--json", callback=_speak_json, help="Print the result as JSON on stdout.")]
+RecipeRef = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or a shipped one's name: tiny.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe value; may be repeated. --set train.lr=1e-4"),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw; without it, the recipe's."),
+]
+SamplerText = Annotated[
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="Sampler in place of the recipe's: ddim, '{use: ddim, steps: 50}'."),
+]
+MotionNoise = Annotated[
+    float | None,
+    typer.Option(min=0, help="Noise on motion frames (sigma) in place of the recipe's."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help="Open TorchScript that the model names: it can run any code here."),
+]
+SampleSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe's section sample; may be repeated."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
