@@ -24,6 +24,7 @@ from dheads_cli.cli_options import (
     Sets,
     Trust,
 )
+from dheads_cli.cli_recipe import recipe_app
 from dheads_cli.errors import DheadsError
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipe_app = typer.Typer(help="Show or check a recipe, or write the schema.", rich_markup_mode=None)
 app.add_typer(recipe_app, name="recipe", no_args_is_help=True)
 
 
@@ -357,51 +357,6 @@ def ablate(
     )
 
 
-@recipe_app.command("show")
-def recipe_show(recipe: RecipeRef, sets: Sets = None, quiet: Quiet = False, json: Json = False) -> None:
-    """Print the complete recipe, with the file and line, `--set` or default that each value comes from.
-
-    Example: dheads recipe show tiny --set sample.sampler.steps=25
-    """
-    from dheads_cli.run.recipe import show
-
-    show(recipe, sets or [])
-
-
-@recipe_app.command("check")
-def recipe_check(
-    recipe: RecipeRef,
-    sets: Sets = None,
-    device: Device = "auto",
-    trust: Trust = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Try a recipe without training: build its components, look for its data, say what it takes.
-
-    Example: dheads recipe check tiny --set model.channels=96
-    """
-    from dheads_cli.run.recipe import check
-
-    check(recipe, sets or [], device=device)
-
-
-@recipe_app.command("schema")
-def recipe_schema(
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write; without it, the schema goes to stdout.")
-    ] = None,
-) -> None:
-    """Write the recipes' JSON schema, with which editors complete and check them.
-
-    Example: dheads recipe schema -o recipe.schema.json, then put this first in a recipe:
-    # yaml-language-server: $schema=recipe.schema.json
-    """
-    from dheads_cli.run.recipe import schema
-
-    schema(out)
-
-
 @app.command()
 def components(
     kind: Annotated[
@@ -434,6 +389,10 @@ def bench(
     face: Annotated[Path | None, typer.Option(help="Photo to animate; without it, a small one that ships.")] = None,
     speech: Annotated[Path | None, typer.Option(help="Recording for it; without it, a made-up sound.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Videos to preprocess; without it, that is left out.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Measure this recipe's network instead, with made-up weights: a path or a name.")
+    ] = None,
+    sets: Sets = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each measurement lasts, s.")] = 3.0,
     device: Device = "auto",
     trust: Trust = False,
@@ -442,8 +401,18 @@ def bench(
 ) -> None:
     """Measure the speed of this machine. Convolution peak, network, animate loop, training, preprocessing.
 
-    Example: dheads bench --json > bench.json
+    Examples: dheads bench --json > bench.json;  dheads bench --recipe paper/crema
     """
+    if recipe is not None:
+        if model or face or speech or corpus:
+            raise DheadsError("--recipe measures a network alone: leave out --model, --face, --speech and --corpus")
+        from dheads_cli.recipe_io import load_recipe
+        from dheads_cli.run.bench_network import bench_network
+
+        bench_network(load_recipe(recipe, sets or []).recipe, device=device, seconds=seconds)
+        return
+    if sets:
+        raise DheadsError("--set changes a recipe: name one with --recipe")
     from dheads_cli.run.bench import bench as run
 
     run(model=model, device=device, seconds=seconds, face=face, speech=speech, corpus=corpus)

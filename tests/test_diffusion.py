@@ -7,12 +7,15 @@ import torch
 
 from dheads_cli.model.diffusion import (
     PREDICTIONS,
+    Denoised,
     Objective,
     cosine_schedule,
     discretised_gaussian_nll,
+    linear_schedule,
     q_sample,
     to_grayscale,
     training_losses,
+    variational_bound,
 )
 
 SCHEDULE = cosine_schedule(1000)
@@ -136,3 +139,38 @@ def test_a_discretised_gaussian_is_a_distribution_over_the_256_levels():
 def test_grayscale_is_luma_with_the_release_s_weights():
     pure = torch.eye(3).view(3, 3, 1, 1)
     torch.testing.assert_close(to_grayscale(pure).flatten(), torch.tensor([0.2989, 0.587, 0.114]))
+
+
+def test_the_linear_schedule_is_ho_et_al_s_and_as_noisy_at_any_length():
+    schedule = linear_schedule(1000)
+    assert schedule.betas[0].item() == pytest.approx(1e-4)
+    assert schedule.betas[-1].item() == pytest.approx(0.02)
+    assert schedule.betas.diff().std() < 1e-12
+    ends = [linear_schedule(n).alphas_cumprod[-1].log().item() for n in (500, 1000, 4000)]
+    assert ends == pytest.approx([ends[1]] * 3, rel=0.05)
+    assert linear_schedule(5).betas.max() < 1  # short schedules stay finite
+
+
+def test_the_lower_part_of_a_schedule_is_the_same_diffusion():
+    lower = SCHEDULE.until(0.25)
+    assert lower.timesteps == tuple(range(250))
+    assert torch.equal(lower.alphas_cumprod, SCHEDULE.alphas_cumprod[:250])
+    torch.testing.assert_close(lower.betas, SCHEDULE.betas[:250], rtol=1e-10, atol=1e-12)
+    assert SCHEDULE.until(1e-9).timesteps == (0,)
+
+
+def test_abar_is_found_by_its_original_step_after_respacing():
+    respaced = SCHEDULE.respace(7)
+    for i, t in enumerate(respaced.timesteps):
+        assert respaced.alpha_cumprod_at(t).item() == SCHEDULE.alphas_cumprod[t].item() == respaced.alphas_cumprod[i]
+
+
+def test_the_bound_s_mean_takes_x_0_clamped_as_sampling_does():
+    x_0, x_t, t = torch.ones(1, 3, 4, 4), torch.ones(1, 3, 4, 4), torch.tensor([400])
+
+    def bound(estimate):
+        model = Denoised(torch.full_like(x_0, estimate), x_t, torch.full_like(x_0, 0.5))
+        return variational_bound(SCHEDULE, model, x_0, x_t, t)
+
+    assert torch.equal(bound(1.0), bound(3.0))
+    assert bound(0.5) > bound(1.0)

@@ -1,5 +1,6 @@
 """The frame loop: what each frame is shown, and that a clip does not depend on its neighbours in the batch."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -37,11 +38,11 @@ def counting_sampler(start=0.0):
     return sample
 
 
-def frames_of(unet, sampler, n=4, motion_noise=0.0, seeds=(0,)):
+def frames_of(unet, sampler, n=4, seeds=(0,), **continuity):
     identity = torch.full((len(seeds), 3, 8, 8), -1.0)
     windows = [torch.full((len(seeds), 5, 2), float(k)) for k in range(n)]
     return generate(
-        unet, SCHEDULE, sampler, "identity_residual", identity, windows, continuity=Continuity(motion_noise),
+        unet, SCHEDULE, sampler, "identity_residual", identity, windows, continuity=Continuity(**continuity),
         noise=NoiseStreams(seeds, torch.device("cpu")),
     )  # fmt: skip
 
@@ -65,6 +66,53 @@ def test_motion_noise_has_its_level_and_the_network_is_told():
     noise = unet.motion[0] + 1
     assert 0.4 < noise.std().item() < 0.6
     assert unet.level[0].tolist() == [0.5]
+
+
+def test_a_warm_start_begins_from_the_last_frame_at_its_level_of_noise():
+    given = []
+
+    def sampler(denoise, x_t, schedule, noise):
+        given.append((x_t, schedule))
+        denoise(x_t, schedule.timesteps[-1])
+        return torch.full_like(x_t, 0.5)
+
+    list(frames_of(Recorder(), sampler, n=3, warm_start=0.4))
+    cold, warm = given[0], given[1]
+    assert cold[1].timesteps == SCHEDULE.timesteps
+    assert warm[1].timesteps == tuple(range(40))
+    abar = SCHEDULE.alphas_cumprod[39].item()
+    noise = (warm[0] - abar**0.5 * 0.5) / (1 - abar) ** 0.5  # of the same streams as pure noise would be
+    assert cold[0].std() == pytest.approx(1, abs=0.15)
+    assert noise.std() == pytest.approx(1, abs=0.15)
+    assert not torch.equal(given[1][0], given[2][0])
+
+
+def test_a_warm_start_at_the_top_is_all_but_a_cold_one():
+    def second_x_t(**continuity):
+        given = []
+
+        def sampler(denoise, x_t, schedule, noise):
+            given.append(x_t)
+            return torch.full_like(x_t, 0.5)
+
+        list(frames_of(Recorder(), sampler, n=2, **continuity))
+        return given[1]
+
+    torch.testing.assert_close(second_x_t(warm_start=1.0), second_x_t(), atol=1e-3, rtol=0)
+
+
+def test_stabilizing_shows_the_identity_in_the_oldest_motion_frame_s_place_for_one_frame():
+    unet = Recorder()
+    list(frames_of(unet, counting_sampler(), n=6, stabilize_every=3))
+    shown = [[round(motion[0, 3 * i].mean().item(), 4) for i in range(2)] for motion in unet.motion]
+    assert shown == [[-1, -1], [-1, 0.1], [0.1, 0.2], [-1, 0.3], [0.3, 0.4], [0.4, 0.5]]
+
+
+def test_stabilizing_needs_no_motion_frames():
+    unet = Recorder()
+    unet.n_motion_frames = 0
+    frames = list(frames_of(unet, counting_sampler(), n=3, stabilize_every=1))
+    assert len(frames) == 3
 
 
 def test_frames_come_one_by_one():

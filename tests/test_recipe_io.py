@@ -10,6 +10,7 @@ from dheads_cli.recipe_io import (
     component_from_text,
     components_from_text,
     load_recipe,
+    overridden,
     recipe_from_json,
     recipe_to_yaml,
 )
@@ -259,3 +260,18 @@ def test_components_from_the_command_line() -> None:
         components_from_text("metrics", "mouth,ldm", "--metrics")
     with pytest.raises(DheadsError, match="--metrics ,: "):
         components_from_text("metrics", ",", "--metrics")
+
+
+def test_a_checkpoint_s_recipe_can_be_told_how_to_draw_and_nothing_else() -> None:
+    recipe = load_recipe("tiny").recipe
+    changed = overridden(recipe, ["sample.warm_start=0.5", "sample.sampler.steps=7"], "sample")
+    assert (changed.sample.warm_start, changed.sample.sampler.options) == (0.5, {"steps": 7})
+    assert changed.model == recipe.model
+    assert overridden(recipe, [], "sample") is recipe
+    with pytest.raises(DheadsError) as error:
+        overridden(recipe, ["model.channels=96", "sample.warm_start=2", "sample.sampler=dim"], "sample")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert "--set model.channels=96: only sample.KEY can be set here" in str(error.value)
+    assert "--set sample.warm_start=2: sample.warm_start: must be at most 1, not 2" in lines
+    assert "did you mean 'ddim'" in str(error.value)

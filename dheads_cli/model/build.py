@@ -50,8 +50,8 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
     if device is not None:
         unet = unet.to(device)
         for parameter in unet.parameters():
-            if parameter.dim() == 4:  # convolutions run faster so, on a CPU and on a GPU
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.to(memory_format=unet.memory_format)
         if isinstance(encoder, nn.Module):
             encoder = encoder.to(device)
     return Parts(unet, encoder, SCHEDULES[settings.schedule](settings.n_timesteps))

@@ -68,6 +68,7 @@ class UNet(nn.Module):
         self.channels, self.patch_size = channels, patch_size
         self.n_motion_frames, self.grayscale_motion, self.n_window = n_motion_frames, grayscale_motion, n_window
         self.identity_last, self.time_max_period = identity_last, time_max_period
+        self.memory_format = torch.channels_last  # convolutions are faster so, on a CPU and on a GPU
         time_dim = 4 * channels
         self.time_embed = _mlp(channels, time_dim)
         self.motion_noise_embed = _mlp(channels, time_dim) if noised_motion else None
@@ -148,7 +149,7 @@ class UNet(nn.Module):
         audio = self.audio_embed(audio_window)
         shown = (motion_frames, identity_frame) if self.identity_last else (identity_frame, motion_frames)
         h = torch.cat([x_t, *shown], dim=1)
-        h = F.pixel_unshuffle(h, self.patch_size).contiguous(memory_format=torch.channels_last)
+        h = F.pixel_unshuffle(h, self.patch_size).contiguous(memory_format=self.memory_format)
         skips = []
         for block in self.input_blocks:
             h = block(h, time, audio)

@@ -20,7 +20,7 @@ from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
 from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE, find_face
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
-from dheads_cli.run.bench_parts import Clock, Timing
+from dheads_cli.run.bench_parts import Clock, Timing, shown
 from dheads_cli.run.bench_preprocess import usable_clips
 from dheads_cli.run.doctor import FACE
 
@@ -287,10 +287,6 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
             times = (shown(1 / max(work["rounds"][name])), shown(1 / speed))
             table.append([what, *times, f"{speed:.3g} frames/s", remark])
     return table
-
-
-def shown(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def gflops(each: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from dheads_cli.model.build import Parts, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.diffusion import Objective
 from dheads_cli.model.speech import samples_of
-from dheads_cli.recipe import Recipe
+from dheads_cli.recipe import Model, Recipe
 from dheads_cli.run.train import TrainingLoss, optimise
 from dheads_cli.run.training_state import fresh_state
 
@@ -87,12 +87,17 @@ def interleave(calls: Mapping[str, Call], seconds: float, clock: Clock, bar: Bar
     return timings
 
 
-def convolution(shape: tuple[int, int, int], precision: torch.dtype, device: torch.device) -> tuple[Call, float]:
-    """A 3x3 convolution that keeps its (batch, channels, px), channels last; the call and its FLOP."""
+def convolution(
+    shape: tuple[int, int, int],
+    precision: torch.dtype,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> tuple[Call, float]:
+    """A 3x3 convolution that keeps its (batch, channels, px); the call and its FLOP."""
     batch, channels, px = shape
     draws = torch.Generator(device).manual_seed(0)
     h, weight = (
-        torch.randn(size, generator=draws, device=device).to(precision, memory_format=torch.channels_last)
+        torch.randn(size, generator=draws, device=device).to(precision, memory_format=memory_format)
         for size in ((batch, channels, px, px), (channels, channels, 3, 3))
     )
 
@@ -104,9 +109,9 @@ def convolution(shape: tuple[int, int, int], precision: torch.dtype, device: tor
     return call, 2.0 * 9 * channels**2 * batch * px**2
 
 
-def network_inputs(trained: Trained, batch: int, device: torch.device) -> tuple[Any, ...]:
+def network_inputs(model: Model, embed_dim: int, batch: int, device: torch.device) -> tuple[Any, ...]:
     """Random inputs of the U-Net, in the order of its forward."""
-    model, draws = trained.recipe.model, torch.Generator(device).manual_seed(0)
+    draws = torch.Generator(device).manual_seed(0)
     randn = partial(torch.randn, generator=draws, device=device)
     frame = (batch, 3, model.size, model.size)
     n_motion = model.n_motion_frames * (1 if model.grayscale_motion else 3)
@@ -115,14 +120,15 @@ def network_inputs(trained: Trained, batch: int, device: torch.device) -> tuple[
         torch.randint(model.n_timesteps, (batch,), generator=draws, device=device),
         randn(frame).clamp(-1, 1),
         randn((batch, n_motion, model.size, model.size)),
-        randn((batch, 2 * model.audio_context + 1, trained.parts.audio_encoder.embed_dim)),
+        randn((batch, 2 * model.audio_context + 1, embed_dim)),
         torch.rand(batch, generator=draws, device=device) if model.noised_motion else None,
     )
 
 
 def forward(trained: Trained, batch: int, precision: torch.dtype, device: torch.device) -> Call:
     """The U-Net on random inputs, as generate() calls it."""
-    unet, inputs = trained.parts.unet, network_inputs(trained, batch, device)
+    unet, embed_dim = trained.parts.unet, trained.parts.audio_encoder.embed_dim
+    inputs = network_inputs(trained.recipe.model, embed_dim, batch, device)
 
     def call() -> None:
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
@@ -134,8 +140,9 @@ def forward(trained: Trained, batch: int, precision: torch.dtype, device: torch.
 
 def forward_flop(trained: Trained, device: torch.device) -> float:
     """Floating-point operations of one frame's forward; a multiplication and an addition are two."""
+    inputs = network_inputs(trained.recipe.model, trained.parts.audio_encoder.embed_dim, 1, device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trained.parts.unet(*network_inputs(trained, 1, device))
+        trained.parts.unet(*inputs)
     return float(counter.get_total_flops())
 
 
@@ -173,3 +180,8 @@ def synthetic_batch(recipe: Recipe, parts: Parts) -> Batch:
     mouth_mask[:, :, model.size * 5 // 8 : model.size * 7 // 8, model.size // 4 : model.size * 3 // 4] = 1
     noise = torch.rand(size, generator=draws) * recipe.train.motion_noise_max
     return Batch(frames[0], frames[1], list(frames[2:]), audio, audio_index, mouth_mask, noise)
+
+
+def shown(seconds: float) -> str:
+    """For people: "1.23 s", "4.56 ms"."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
