@@ -3,39 +3,21 @@
 tests/data/parity holds what the release's arithmetic gives; weights, inputs and noise follow from names (parity.py).
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from official_files import release_names
-from parity import draw, noise_stream, weight
+from parity import FOLDER, NAMES, SAMPLES, Fixture, draw, noise_stream, tables_of
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_unet
 from dheads_cli.model.diffusion import cosine_schedule
-from dheads_cli.model.official import official_losses, official_sample, official_schedule, unet_from_state_dict
+from dheads_cli.model.official import official_sample, official_schedule, unet_from_state_dict
 from dheads_cli.model.official_fit import fit_state_dict
 from dheads_cli.recipe import Model
 
-FOLDER = Path(__file__).parent / "data" / "parity"
-NAMES = ("adagn_rgb", "cross_attention_rgb")
 TOLERANCE = 1e-5  # relative, of float32
-
-
-class Fixture:
-    """One configuration: what the release gave, and the same network here."""
-
-    def __init__(self, name):
-        self.facts = json.loads((FOLDER / f"{name}.json").read_text())
-        self.arrays = np.load(FOLDER / f"{name}.npz")
-        self.state_dict = {key: weight(key, shape) for key, shape in self.facts["state_dict_keys"].items()}
-        self.unet = unet_from_state_dict(self.state_dict, head_dim=16)
-        self.identity = draw("input:identity", (2, 3, 32, 32)).clamp(-1, 1)
-        self.motion = draw("input:motion", (2, 6, 32, 32)).clamp(-1, 1)
-        self.audio = draw("input:audio", (2, 5, 32))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -45,68 +27,43 @@ def fixture(request):
 
 def relative_difference(found, expected):
     """||found - expected|| / ||expected||."""
-    expected = torch.as_tensor(expected)
     return ((found - expected).norm() / expected.norm()).item()
 
 
 def test_the_network_gives_what_the_release_gives(fixture):
-    with torch.no_grad():
-        out = fixture.unet(
-            draw("input:x_t", (2, 3, 32, 32)), torch.tensor(fixture.facts["t"]), fixture.identity, fixture.motion,
-            fixture.audio,
-        )  # fmt: skip
-    assert relative_difference(out, fixture.arrays["forward"]) < TOLERANCE
-    assert (out - torch.from_numpy(fixture.arrays["forward"])).abs().max() < TOLERANCE
+    out, expected = fixture.forward(), fixture.arrays["forward"]
+    assert relative_difference(out, expected) < TOLERANCE
+    assert (out - expected).abs().max() < TOLERANCE
 
 
 def test_the_losses_are_the_release_s(fixture):
-    losses = official_losses(
-        fixture.unet, draw("input:x_0", (2, 3, 32, 32)).clamp(-1, 1), draw("input:eps", (2, 3, 32, 32)),
-        torch.tensor(fixture.facts["loss_t"]), fixture.identity, fixture.motion, fixture.audio,
-        torch.tensor(fixture.facts["mouth_landmarks"]),
-    )  # fmt: skip
-    assert losses == pytest.approx(fixture.facts["losses"], rel=TOLERANCE)
+    assert fixture.losses() == pytest.approx(fixture.facts["losses"], rel=TOLERANCE)
 
 
-@pytest.mark.parametrize(("name", "stabilize_every"), [("sample", None), ("sample_stabilized", 2)])
+@pytest.mark.parametrize(("name", "stabilize_every"), SAMPLES.items())
 def test_sampling_gives_the_release_s_frames(fixture, name, stabilize_every):
     # The first step's x_0 is 20,291 (x_t - eps), clamped. In about one clip of three there is a pixel where both are so
     # near that the clamp does not bite, and the last bit of the network's output shows there and in its neighbours: the
     # release's own frames differ so much from those in float64. Hence a bound for nearly all pixels, and half of an
     # 8-bit level for every one.
-    frames = official_sample(
-        fixture.unet, fixture.identity[:1], draw("input:audio_sequence", (1, 4, 32)), 12, noise_stream(name),
-        stabilize_every=stabilize_every,
-    )  # fmt: skip
+    frames = fixture.sample(name, stabilize_every)
     assert frames.shape == (1, 4, 3, 32, 32)
-    difference = (frames - torch.from_numpy(fixture.arrays[name])).abs()  # of values that reach 1
+    difference = (frames - fixture.arrays[name]).abs()  # of values that reach 1
     assert difference.flatten().quantile(0.95) < TOLERANCE
     assert difference.max() < 0.5 / 127.5
 
 
 def test_stabilizing_changes_the_frames_it_should(fixture):
-    audio = draw("input:audio_sequence", (1, 4, 32))
-    clips = [
-        official_sample(fixture.unet, fixture.identity[:1], audio, 12, noise_stream("sample"), stabilize_every=every)
-        for every in (None, 2)
-    ]
+    clips = [fixture.sample("sample", every) for every in (None, 2)]
     differ = [not torch.equal(a, b) for a, b in zip(clips[0].unbind(1), clips[1].unbind(1), strict=True)]
     assert differ == [False, False, True, True]
 
 
 @pytest.mark.parametrize("n_steps", [1000, 200, 100, 25])
 def test_the_schedule_s_tables_are_the_release_s_to_the_bit(n_steps):
-    tables, schedule = np.load(FOLDER / "schedules.npz"), official_schedule(n_steps=n_steps)
-    of_x_0, of_x_t = schedule.posterior_mean_weights()
-    abar = schedule.alphas_cumprod
-    ours = {
-        "timesteps": torch.tensor(schedule.timesteps), "beta": schedule.betas, "alpha_bar": abar,
-        "log_beta_tilde_clipped": schedule.posterior_variance.log(), "coef1_q": of_x_0, "coef2_q": of_x_t,
-        "coef2_x0": (1 / abar - 1).sqrt(),
-    }  # fmt: skip
-    for name, table in ours.items():
-        assert np.array_equal(table.numpy(), tables[f"{n_steps}/{name}"]), name
-    np.testing.assert_allclose((1 / abar).sqrt().numpy(), tables[f"{n_steps}/coef1_x0"], rtol=2e-7)
+    stored = np.load(FOLDER / "schedules.npz")
+    for name, table in tables_of(official_schedule(n_steps=n_steps)).items():
+        assert np.array_equal(table.numpy(), stored[f"{n_steps}/{name}"]), name
 
 
 @pytest.mark.parametrize("n_steps", [1000, 200, 100, 25])

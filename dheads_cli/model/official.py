@@ -105,7 +105,7 @@ def official_losses(
     x_t = q_sample(schedule, x_0, t, eps)
     output = unet(x_t, t, identity_frame, motion_frames, audio_window)
     height, width = x_0.shape[-2:]
-    masks = [mouth_box_mask(points.numpy(), height, width, MOUTH_MARGIN_PX) for points in mouth_landmarks.cpu()]
+    masks = [mouth_box_mask(points.numpy(), height, width, MOUTH_MARGIN_PX) for points in mouth_landmarks.cpu().float()]
     mouth = torch.stack([torch.from_numpy(mask) for mask in masks]).to(x_0.device)
     objective = Objective(prediction="eps", snr_weight_max=0.0, vlb_weight=0.0, lip_sync_weight=0.0)
     losses = training_losses(objective, schedule, output, x_0, x_t, eps, t, identity_frame, mouth)
