@@ -46,7 +46,7 @@ MotionNoise = Annotated[
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", callback=_trust, help="Open TorchScript that the model names: it can run any code here."),
+    typer.Option("--trust", callback=_trust, help="Open TorchScript files, which can run any code on this machine."),
 ]
 SampleSets = Annotated[
     list[str] | None,

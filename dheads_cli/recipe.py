@@ -149,7 +149,7 @@ class Model(Section):
             return n_heads
         mult, head_dim = info.data["channel_mult"], info.data["head_dim"]
         for width in [info.data["channels"] * mult[level] for level in (*info.data["attention_levels"], -1)]:
-            if width % (n_heads or width // head_dim or width + 1):
+            if width % (n_heads or head_dim):
                 text = "{given} does not divide the {width} channels of a level with attention"
                 key, given = ("n_heads", n_heads) if n_heads else ("head_dim", head_dim)
                 raise PydanticCustomError("misfit", text, {"width": width, "given": given, "field": key})

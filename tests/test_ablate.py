@@ -53,7 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "base.yaml").write_text(BASE)
     (folder / "with.yaml").write_text("base: base.yaml\nname: with\n")
     (folder / "without.yaml").write_text("base: base.yaml\nname: without\nmodel: {n_motion_frames: 0}\n")
-    (folder / "wrong.yaml").write_text("base: base.yaml\nname: wrong\ntrain: {stps: 3}\n")
+    (folder / "wrong.yaml").write_text("base: base.yaml\nname: wrong\nmodel: {size: 64, audio_context: 1}\n")
+    (folder / "typo.yaml").write_text("base: base.yaml\nname: typo\ntrain: {stps: 3}\n")
     make_corpus(folder / "data", {"train": 3, "val": 2, "test": 3}, n_frames=8)
     return folder
 
@@ -83,10 +84,30 @@ def kept(out: Path) -> dict[str, bytes]:
 def test_a_recipe_that_fails_is_told_and_the_others_are_done(folder: Path, done: tuple[Ended, dict[str, Any]]) -> None:
     ended, report = done
     assert ended.code == 2
-    assert f"{folder}/wrong.yaml:3:9: train.stps: unknown key; did you mean 'steps'?" in ended.stderr
+    assert f"wrong.yaml failed: {folder / 'data'}: holds {SIZE} px faces, but model.size is 64" in ended.stderr
     assert ended.stderr.endswith(f"error: 1 of 3 recipes failed: {folder}/wrong.yaml; why is said above\n")
     assert [bool(record["error"]) for record in report["recipes"]] == [False, True, False]
     assert report == json.loads((folder / "out" / "ablation.json").read_text())
+
+
+def test_a_mistake_in_a_recipe_is_told_before_anything_is_trained(folder: Path, tmp_path: Path) -> None:
+    ended, report = ablate(folder, tmp_path / "out", "with", "typo", more=("--set", "train.flip=2"))
+    assert (ended.code, report) == (2, {})
+    assert ended.stderr.splitlines() == [
+        "error: --set train.flip=2: train.flip: must be at most 1, not 2",
+        f"{folder}/typo.yaml:3:9: train.stps: unknown key; did you mean 'steps'?",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_made_row_by_row_comes_together(folder: Path, done: tuple[Ended, dict[str, Any]]) -> None:
+    ended, report = ablate(folder, folder / "out", "with")
+    assert ended.code == 0
+    assert [record["name"] for record in report["recipes"]] == ["with", "without"]
+    by_name = {record["name"]: record for record in done[1]["recipes"] if not record["error"]}
+    assert {record["name"]: record["ours"] for record in report["recipes"]} == {
+        name: record["ours"] for name, record in by_name.items()
+    }
 
 
 def test_rows_are_named_by_their_settings(done: tuple[Ended, dict[str, Any]]) -> None:

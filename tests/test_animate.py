@@ -173,3 +173,28 @@ def test_ctrl_c_leaves_no_file_and_keeps_the_old_one(model, tmp_path):
     assert "Traceback" not in ended.stderr
     assert os.listdir(tmp_path) == ["a.mp4"]
     assert out.read_bytes() == b"old"
+
+
+def test_set_comes_after_the_sampler_that_was_chosen(model, tmp_path):
+    speech = write_speech(tmp_path / "speech.flac", 0.2)
+    words = ("animate", FACE, speech, "--model", model)
+    chosen = ("--sampler", "{use: ddim, steps: 3, eta: 0.5}", "-o", tmp_path / "a.mp4")
+    assert dheads(*words, *chosen).code == 0
+    longer = ("--sampler", "{use: ddim, steps: 9, eta: 0.5}", "-o", tmp_path / "b.mp4")
+    assert dheads(*words, *longer, "--set", "sample.sampler.steps=3").code == 0
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_setting_that_animate_does_not_read_is_refused(model, tmp_path):
+    speech, out = write_speech(tmp_path / "speech.flac", 0.2), tmp_path / "a.mp4"
+    done = dheads("animate", FACE, speech, "--model", model, "-o", out, "--set", "sample.batch_size=3")
+    assert (done.code, out.exists()) == (2, False)
+    assert "one clip is drawn at a time" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["warm_start=0.4", "stabilize_every=2"])
+def test_the_frame_loop_s_options_reach_the_frames(model, tmp_path, setting):
+    speech = write_speech(tmp_path / "speech.flac", 0.2)
+    for name, more in (("plain", ()), ("set", ("--set", f"sample.{setting}"))):
+        assert dheads("animate", FACE, speech, "--model", model, "-o", tmp_path / f"{name}.mp4", *more).code == 0
+    assert (tmp_path / "plain.mp4").read_bytes() != (tmp_path / "set.mp4").read_bytes()

@@ -18,6 +18,7 @@ from dheads_cli.model.checkpoint import load_model
 from dheads_cli.model.official import unet_from_state_dict
 from dheads_cli.model.official_fit import fit_state_dict
 from dheads_cli.model.speech import encode_speech
+from dheads_components.audio_encoders.waveform_gru import WaveformGRU
 
 TINY = ("--head-dim", "16", "--size", "32")
 CPU = torch.device("cpu")
@@ -111,8 +112,11 @@ def test_an_encoder_of_another_arithmetic_stays_torchscript_behind_the_same_flag
     assert "--trust" in refused.stderr
     assert dheads(*words, "--trust").code == 0
     assert dheads(*words, "--overwrite").code == 2  # trust does not outlast its command
-    (out / "audio_encoder.pt").write_bytes((files / "audio_encoder.pt").read_bytes())
-    swapped = dheads(*words, "--trust", "--overwrite")
+    moved = out.rename(tmp_path / "moved")
+    words = (*words[:6], moved, *words[7:], "--overwrite", "--trust")
+    assert dheads(*words).code == 0  # its script lies beside its checkpoint, wherever that is
+    (moved / "audio_encoder.pt").write_bytes((files / "audio_encoder.pt").read_bytes())
+    swapped = dheads(*words)
     assert swapped.code == 2
     assert "sha256" in swapped.stderr
 
@@ -183,11 +187,83 @@ def test_other_tensors_of_the_file_are_reported_as_unused(files, tmp_path):
 
 
 def test_an_import_that_is_there_is_not_overwritten_unasked(files, tmp_path):
-    assert imported(files, tmp_path / "out", "--trust").code == 0
-    again = imported(files, tmp_path / "out", "--trust")
+    out = tmp_path / "out"
+    assert imported(files, out, "--trust", encoder="other_encoder.pt").code == 0
+    assert (out / "audio_encoder.pt").exists()
+    again = imported(files, out, "--trust")
     assert again.code == 2
     assert "--overwrite" in again.stderr
-    assert imported(files, tmp_path / "out", "--trust", "--overwrite").code == 0
+    assert imported(files, out, "--trust", "--overwrite").code == 0
+    assert not (out / "audio_encoder.pt").exists()  # this encoder is read into the known architecture
+
+
+def test_an_import_can_be_made_again_from_its_own_script(files, tmp_path):
+    out = tmp_path / "out"
+    assert imported(files, out, "--trust", encoder="other_encoder.pt").code == 0
+    done = dheads(
+        "import", files / "lightning.ckpt", "--audio-encoder", out / "audio_encoder.pt", "-o", out, *TINY, "--trust",
+        "--overwrite",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert (out / "audio_encoder.pt").read_bytes() == (files / "other_encoder.pt").read_bytes()
+
+
+@pytest.mark.parametrize("kept", ["checkpoints/step-000100.safetensors", "resume.safetensors"])
+def test_a_run_that_was_trained_is_never_replaced(files, tmp_path, kept):
+    assert imported(files, tmp_path / "out", "--trust").code == 0
+    (tmp_path / "out" / kept).write_bytes(b"learned")
+    done = imported(files, tmp_path / "out", "--trust", "--overwrite")
+    assert done.code == 2
+    assert "holds a model that was not imported" in done.stderr
+
+
+def test_a_name_that_no_recipe_can_have_is_told_before_anything_is_read(tmp_path):
+    done = dheads("import", tmp_path / "none.pt", "-o", tmp_path / "out", "--name", "a b/c")
+    assert done.code == 2
+    assert done.stderr.startswith("error: --name a b/c: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_head_width_that_does_not_divide_the_channels_is_refused(files, tmp_path):
+    save_file(network_state_dict(), tmp_path / "network.safetensors")
+    done = dheads(
+        "import", tmp_path / "network.safetensors", "--audio-encoder", files / "audio_encoder.pt", "--trust", "-o",
+        tmp_path / "out", "--size", "32",
+    )  # fmt: skip
+    assert done.code == 2  # 64 is the release's, 96 channels are this network's
+    assert "64 does not divide the 96 channels" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def encoder_state_dict(**changes):
+    torch.manual_seed(0)
+    state_dict = {**WaveformGRU().state_dict(), **changes}
+    return {name: tensor for name, tensor in state_dict.items() if tensor is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, ""),
+        ({"fc.weight": torch.zeros(500, 256), "fc.bias": torch.zeros(500)}, "it holds 2 more, fc.weight among them"),
+        ({"gru.weight_hh_l0": torch.full((768, 256), torch.nan)}, "gru.weight_hh_l0 is not finite"),
+        ({"convs.2.weight": torch.zeros(64, 32, 5)}, "its layer convs.2. holds weight [64, 32, 5], bias [64], not"),
+        ({"norms.4.weight": None, "norms.4.bias": None, "norms.4.running_mean": None, "norms.4.running_var": None,
+          "norms.4.num_batches_tracked": None}, "it has 4 of the 5 batch norm layers"),
+    ],
+)  # fmt: skip
+def test_a_state_dict_of_the_encoder_has_to_be_that_architecture_s(tmp_path, changes, text):
+    save_file(network_state_dict(), tmp_path / "network.safetensors")
+    torch.save(encoder_state_dict(**changes), tmp_path / "encoder.pt")
+    done = dheads(
+        "import", tmp_path / "network.safetensors", "--audio-encoder", tmp_path / "encoder.pt", "-o", tmp_path / "out",
+        *TINY,
+    )  # fmt: skip
+    assert done.code == (2 if text else 0), done.stderr
+    assert text in done.stderr
+    if not text:
+        loaded = load_model(tmp_path / "out", CPU).parts.audio_encoder.state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in encoder_state_dict().items())
 
 
 def test_files_that_are_not_there_or_not_checkpoints_are_told_in_a_line(files, tmp_path):

@@ -123,6 +123,42 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path, lie, text
         read_pickled(tmp_path / "x.pt")
 
 
+STATE = b"X\x05\x00\x00\x00state"  # a text, as a state to be given
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + STATE + b"b.", "gives a function a state"),
+        (b"\x80\x02ctorch._utils\n_rebuild_parameter\n" + STATE + b"\x85R.", "something that is no storage"),
+    ],
+)
+def test_what_makes_tensors_can_be_called_with_storages_and_nothing_else(tmp_path, payload, text):
+    hostile(tmp_path / "x.pt", payload)
+    with pytest.raises(DheadsError, match=text):
+        read_pickled(tmp_path / "x.pt")
+
+
+# Append to it, add to it as to a set, set an item of it, give it a state.
+@pytest.mark.parametrize("code", [b"(K\x01e", b"(K\x01\x90", b"K\x00K\x01s", STATE + b"b"])
+def test_a_tensor_s_methods_are_out_of_a_pickle_s_reach(tmp_path, code):
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+    hostile(tmp_path / "x.pt", b"\x80\x04" + storage + code + b".")
+    with zipfile.ZipFile(tmp_path / "x.pt", "a") as archive:
+        archive.writestr("archive/data/0", bytes(16))
+    with pytest.raises(DheadsError):
+        read_pickled(tmp_path / "x.pt")
+
+
+def test_a_damaged_directory_is_told_in_a_line(tmp_path):
+    torch.save({"a": torch.ones(3)}, tmp_path / "x.pt")
+    content = (tmp_path / "x.pt").read_bytes()
+    (tmp_path / "x.pt").write_bytes(content.replace(b"PK\x01\x02", b"PK\x00\x02"))
+    assert not is_torchscript(tmp_path / "x.pt")
+    with pytest.raises(DheadsError, match=r"x\.pt: "):
+        read_pickled(tmp_path / "x.pt")
+
+
 def test_a_compressed_storage_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", rebuilt((4,), (1,)))

@@ -18,7 +18,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_model
-from dheads_cli.recipe import Recipe
+from dheads_cli.recipe import Model, Recipe
 from dheads_cli.recipe_io import recipe_from_json
 
 FORMAT = "dheads-checkpoint-1"
@@ -77,7 +77,7 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
     recipe = recipe_from_json(json.dumps(info.pop("recipe")), str(path))
-    parts = build_model(recipe.model, device)
+    parts = build_model(with_script_beside(recipe.model, path), device)
     for prefix, module in parts.trained_modules().items():
         own = {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
         expected = module.state_dict()
@@ -96,6 +96,17 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
         module.load_state_dict({name: tensor.float() for name, tensor in own.items()})
         module.eval()
     return Trained(recipe, parts, info, path)
+
+
+def with_script_beside(settings: Model, checkpoint: Path) -> Model:
+    """The settings with the whole path of an audio encoder's script, which lies in the run folder."""
+    script = settings.audio_encoder.options.get("script")
+    if not isinstance(script, str):
+        return settings
+    folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return settings.model_copy(update={
+        "audio_encoder": settings.audio_encoder.model_copy(update={"script": str(folder / script)})
+    })  # fmt: skip
 
 
 def find_checkpoint(reference: str | Path) -> Path:

@@ -21,6 +21,7 @@ from dheads_cli.model.speech import audio_windows
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import Noise
 
+N_TIMESTEPS = 1000
 MOUTH_MARGIN_PX = 5  # growth of the mouth box, whatever the size of the frames
 
 def unet_from_state_dict(
@@ -52,7 +53,7 @@ def unet_of(fit: Fit) -> UNet:
     return unet
 
 
-def official_schedule(n_timesteps: int = 1000, n_steps: int | None = None) -> Schedule:
+def official_schedule(n_timesteps: int = N_TIMESTEPS, n_steps: int | None = None) -> Schedule:
     """The release's cosine schedule in its own arithmetic, float32 from 1 - beta on: for parity alone.
 
     After respacing it takes betas from ratios of abar and abar anew from these betas, so that coefficients are off by
@@ -102,6 +103,9 @@ def official_losses(
         "simple", "vlb" (bits a dimension; NaN where the variance is not learned) and "lip".
     """
     schedule = official_schedule()
+    x_0, eps, identity_frame, motion_frames, audio_window = (
+        tensor.float() for tensor in (x_0, eps, identity_frame, motion_frames, audio_window)
+    )
     x_t = q_sample(schedule, x_0, t, eps)
     output = unet(x_t, t, identity_frame, motion_frames, audio_window)
     height, width = x_0.shape[-2:]
@@ -134,9 +138,21 @@ def official_sample(
 
     Returns:
         [B, F, 3, H, W] in [-1, 1].
+
+    Raises:
+        DheadsError: n_steps is not in 1 ... T, or stabilize_every below 1.
     """
+    if not 1 <= n_steps <= N_TIMESTEPS:
+        raise DheadsError(f"n_steps must be from 1 to {N_TIMESTEPS}, not {n_steps}")
+    if stabilize_every is not None and stabilize_every < 1:
+        raise DheadsError(f"stabilize_every must be None or from 1, not {stabilize_every}")
+    identity_frame, audio_sequence = identity_frame.float(), audio_sequence.float()
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.as_tensor(noise(shape)).to(identity_frame)
+
     n_frames = audio_sequence.shape[1]
-    x_T = iter(noise((len(identity_frame), n_frames, *identity_frame.shape[1:])).unbind(1))
+    x_T = iter(draw((len(identity_frame), n_frames, *identity_frame.shape[1:])).unbind(1))
     frames = generate(
         unet,
         official_schedule(n_steps=n_steps),
@@ -145,7 +161,7 @@ def official_sample(
         identity_frame,
         audio_windows(audio_sequence, unet.n_window // 2),
         continuity=Continuity(stabilize_every=stabilize_every),
-        noise=noise,
-        frame_noise=lambda shape: next(x_T).to(identity_frame.device),
+        noise=draw,
+        frame_noise=lambda shape: next(x_T),
     )
     return torch.stack(list(frames), dim=1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from dheads_cli import registry
@@ -88,23 +89,22 @@ def fit_state_dict(
         DheadsError: the shapes contradict each other.
     """
     shapes = _Shapes(state_dict)
-    channels = shapes["input_blocks.0.0.weight"][0]
-    n_in, n_out = shapes["input_blocks.0.0.weight"][1], shapes["out.2.weight"][0]
+    channels, n_in, _, _ = shapes.of("input_blocks.0.0.weight", 4)
+    n_out = shapes.of("out.2.weight", 4)[0]
     if n_out not in (3, 6):
         raise DheadsError(f"out.2.weight: {n_out} output channels; 3 (eps) or 6 (eps and the variance) are known")
-    if shapes["time_embed.fc.2.weight"][0] != 4 * channels:
-        found = shapes["time_embed.fc.2.weight"][0]
+    if (found := shapes.of("time_embed.fc.2.weight", 2)[0]) != 4 * channels:
         raise DheadsError(f"time_embed.fc.2.weight: time embeddings of {found}, not {4 * channels}")
     mult, n_res_blocks, attention_levels = _levels(shapes, channels)
     grayscale, n_motion = _motion(n_in, grayscale_motion)
     audio_dim = audio_dim or channels
-    n_window, rest = divmod(shapes["audio_embed.0.weight"][1], audio_dim)
+    found = shapes.of("audio_embed.0.weight", 2)[1]
+    n_window, rest = divmod(found, audio_dim)
     if rest or n_window % 2 == 0:
-        found = shapes["audio_embed.0.weight"][1]
         raise DheadsError(f"audio_embed.0.weight: {found} inputs are no odd number of embeddings of {audio_dim}")
-    places = shapes.get("middle_block.1.audio_emb_proj.weight")
-    if places:
-        size = round(places[0] ** 0.5) * 2 ** (len(mult) - 1)
+    if "middle_block.1.audio_emb_proj.weight" in shapes.tensors:
+        places, _ = shapes.of("middle_block.1.audio_emb_proj.weight", 2)
+        size = round(places**0.5) * 2 ** (len(mult) - 1)
     settings = _settings(
         size=size,
         channels=channels,
@@ -126,9 +126,9 @@ def fit_state_dict(
     renamed = {name: ours(name) for name in shapes.tensors}
     known = {theirs: name for theirs, name in renamed.items() if name in expected}
     wrong = [
-        f"{theirs} is {list(shapes[theirs])}, not {list(expected[name])}"
+        f"{theirs} is {list(shapes.of(theirs))}, not {list(expected[name])}"
         for theirs, name in known.items()
-        if shapes[theirs] != expected[name]
+        if shapes.of(theirs) != expected[name]
     ]
     if wrong:
         raise DheadsError(f"{len(wrong)} tensors have another shape than the others call for: {'; '.join(wrong[:3])}")
@@ -186,21 +186,19 @@ class _Shapes:
         self.prefix = found[0].removesuffix(first)
         self.tensors = {name.removeprefix(self.prefix): tensor for name, tensor in state_dict.items()}
 
-    def __getitem__(self, name: str) -> tuple[int, ...]:
+    def of(self, name: str, n_dims: int | None = None) -> tuple[int, ...]:
+        """The shape of a tensor that must be there, with so many dimensions; None takes any number."""
         if name not in self.tensors:
             raise DheadsError(f"not a network of the release: it has no {name}")
-        return tuple(self.tensors[name].shape)
-
-    def get(self, name: str) -> tuple[int, ...] | None:
-        return self[name] if name in self.tensors else None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
+        shape = tuple(self.tensors[name].shape)
+        if n_dims is not None and len(shape) != n_dims:
+            raise DheadsError(f"not a network of the release: {name} is {list(shape)}, not of {n_dims} dimensions")
+        return shape
 
 
 def _levels(shapes: _Shapes, channels: int) -> tuple[list[int], int, list[int]]:
     """(channel_mult, n_res_blocks, attention_levels): every level but the finest ends in a second residual block."""
-    matches = (re.match(r"output_blocks\.(\d+)\.(\d+)\.in_layers\.0\.weight$", name) for name in shapes)
+    matches = (re.match(r"output_blocks\.(\d+)\.(\d+)\.in_layers\.0\.weight$", name) for name in shapes.tensors)
     blocks = [(int(match[1]), int(match[2])) for match in matches if match]
     n_blocks = len({block for block, _ in blocks})
     n_levels = 1 + sum(1 for _, layer in blocks if layer > 0)
@@ -208,10 +206,10 @@ def _levels(shapes: _Shapes, channels: int) -> tuple[list[int], int, list[int]]:
     if n_blocks % n_levels or n_res_blocks < 1:
         raise DheadsError(f"{n_blocks} output blocks in {n_levels} levels: not a network of the release")
     first = [1 + level * (n_res_blocks + 1) for level in range(n_levels)]  # input block 0 is the first convolution
-    widths = [shapes[f"input_blocks.{block}.0.out_layers.3.weight"][0] for block in first]
+    widths = [shapes.of(f"input_blocks.{block}.0.out_layers.3.weight", 4)[0] for block in first]
     if any(width % channels for width in widths):
         raise DheadsError(f"levels of {widths} channels are not multiples of the first convolution's {channels}")
-    heard = [any(shapes.get(f"input_blocks.{block}.1.{key}.weight") for key in ("qkv", "q")) for block in first]
+    heard = [any(f"input_blocks.{block}.1.{key}.weight" in shapes.tensors for key in ("qkv", "q")) for block in first]
     return [width // channels for width in widths], n_res_blocks, [level for level in range(n_levels) if heard[level]]
 
 
@@ -228,22 +226,22 @@ def _motion(n_in: int, grayscale: bool | None) -> tuple[bool, int]:
 
 def _conditioning(shapes: _Shapes) -> str:
     """The conditioning component whose layers have these tensors."""
-    if shapes.get("middle_block.1.audio_emb_proj.weight"):
+    if "middle_block.1.audio_emb_proj.weight" in shapes.tensors:
         return "cross_attention_official"
-    (width,) = shapes["middle_block.0.out_layers.0.weight"]
-    audio = shapes.get("middle_block.0.audio_emb_layers.1.weight")
-    if audio is None:
+    (width,), name = shapes.of("middle_block.0.out_layers.0.weight", 1), "middle_block.0.audio_emb_layers.1.weight"
+    if name not in shapes.tensors:
         return "adagn_summed"
-    if audio[0] not in (width, 2 * width):
+    n_rows, _ = shapes.of(name, 2)
+    if n_rows not in (width, 2 * width):
         raise DheadsError(
-            f"middle_block.0.audio_emb_layers.1.weight: {audio[0]} rows are neither the {width} of a scale nor the "
-            f"{2 * width} of scale and shift"
+            f"{name}: {n_rows} rows are neither the {width} of a scale nor the {2 * width} of scale and shift"
         )
-    return "adagn" if audio[0] == 2 * width else "audio_scale"
+    return "adagn" if n_rows == 2 * width else "audio_scale"
 
 
 def _settings(**values: Any) -> Model:
     try:
         return Model.model_validate(values)
-    except ValueError as error:
-        raise DheadsError(f"its shapes describe a network that can't be built: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(str(each["msg"]) for each in error.errors())
+        raise DheadsError(f"its shapes, with the head width and size given, make no network: {wrong}") from error

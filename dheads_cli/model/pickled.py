@@ -34,17 +34,18 @@ STORAGES = {
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive, which holds code; it is not opened for that."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:  # no archive, or a damaged one, as read_pickled will say
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def read_pickled(path: Path) -> Any:
     """What torch.save wrote, with a placeholder for everything that is neither data nor a tensor.
 
     Returns:
-        Tensors on the CPU, in the dicts, lists and tuples of the file.
+        The dicts, lists and tuples of the file; tensors in them are sealed, for `tensors_in` to take out.
 
     Raises:
         DheadsError: no such file, no archive of torch.save, damaged, or larger inside than it may be.
@@ -99,8 +100,37 @@ class Placeholder:
         pass
 
 
+class _Sealed:
+    """A tensor inside the pickle, out of its reach: nothing in there can call a method of it or change it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def __setstate__(self, state: Any) -> None:
+        raise DheadsError("gives a tensor a state, which none needs")
+
+
+class _Rebuild:
+    """torch._utils._rebuild_tensor_v2 and _rebuild_parameter, as far as a pickle may use them: by calling."""
+
+    __slots__ = ("parameter",)
+
+    def __init__(self, parameter: bool) -> None:
+        self.parameter = parameter
+
+    def __call__(self, data: Any, *arguments: Any) -> _Sealed:
+        if not isinstance(data, _Sealed):
+            raise DheadsError("makes a tensor of something that is no storage")
+        return data if self.parameter else _Sealed(_tensor(data.value, *arguments[:3]))
+
+    def __setstate__(self, state: Any) -> None:
+        raise DheadsError("gives a function a state")
+
+
 class _Reader(pickle.Unpickler):
-    """An unpickler for which tensors and ordered dicts are all that can be made."""
+    """An unpickler for which sealed tensors and ordered dicts are all that can be made."""
 
     def __init__(self, content: bytes, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(io.BytesIO(content))
@@ -112,13 +142,11 @@ class _Reader(pickle.Unpickler):
             return OrderedDict
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _parameter
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
+            return _Rebuild(parameter=name == "_rebuild_parameter")
         return Placeholder
 
-    def persistent_load(self, pid: Any) -> Tensor:
+    def persistent_load(self, pid: Any) -> _Sealed:
         """A storage, as a flat tensor."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
@@ -131,13 +159,13 @@ class _Reader(pickle.Unpickler):
                 raise DheadsError(f"{entry.filename} is not the {count} numbers that the pickle says it is")
             content = bytearray(self.archive.read(entry))
             self.storages[key] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-        return self.storages[key]
+        return _Sealed(self.storages[key])
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
+def _tensor(storage: Tensor, offset: Any, size: Any, stride: Any) -> Tensor:
     """A tensor of a storage's numbers; it never has more of them than the storage."""
     sensible = len(size) == len(stride) and all(type(n) is int and n >= 0 for n in (offset, *size, *stride))
-    if not isinstance(storage, Tensor) or not sensible:
+    if not sensible:
         raise DheadsError("holds a tensor whose shape makes no sense")
     count = 1
     for n in size:
@@ -148,19 +176,15 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Te
     return torch.as_strided(storage, size, stride, offset)
 
 
-def _parameter(data: Any, *rest: Any) -> Any:
-    return data
-
-
 def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict of a file: its entry `state_dict` (Lightning), or the whole where that is one.
+    """The state dict of a file that read_pickled read: its entry `state_dict` (Lightning), or the whole.
 
     Raises:
         DheadsError: there is none.
     """
     for candidate in (content.get("state_dict") if isinstance(content, Mapping) else None, content):
         if isinstance(candidate, Mapping):
-            tensors = {name: value for name, value in candidate.items() if isinstance(value, Tensor)}
+            tensors = {name: value.value for name, value in candidate.items() if isinstance(value, _Sealed)}
             if tensors and all(isinstance(name, str) for name in tensors):
                 return tensors
     raise DheadsError(f"{path}: holds no state dict: neither its entry `state_dict` nor the whole is tensors by name")

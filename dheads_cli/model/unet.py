@@ -79,9 +79,10 @@ class UNet(nn.Module):
             return ResBlock(n_in, n_out, layer, dropout, resample)
 
         def attention(width: int, level: int) -> nn.Module:
+            if width % (n_heads or head_dim):
+                cut = f"{n_heads} attention heads" if n_heads else f"attention heads of {head_dim}"
+                raise ValueError(f"{width} channels can't be cut into {cut}")
             heads = n_heads or width // head_dim
-            if heads < 1 or width % heads:
-                raise ValueError(f"{width} channels can't be cut into attention heads of {head_dim}")
             if isinstance(conditioning, AttentionConditioning):
                 return conditioning.attention(width, heads, size // patch_size // 2**level, time_dim)
             return SelfAttention(width, heads)

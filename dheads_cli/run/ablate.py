@@ -74,24 +74,23 @@ def ablate(
         What ablation.json holds; also printed under --json.
 
     Raises:
-        DheadsError: recipes that share a name; or, after all others are done, the recipes that failed.
+        DheadsError: a recipe is wrong, or two share a name: before anything is trained; or, after all others are done,
+            the recipes that failed.
     """
     given = [*overrides, *([f"data.path={flow(str(data))}"] if data else [])]
     given += [] if seed is None else [f"seed={seed}"]
-    recipes = {ref: _load(ref, given) for ref in _expand(refs)}
-    names = Counter(recipe.name for recipe in recipes.values() if isinstance(recipe, Recipe))
+    recipes = _load(_expand(refs), given)
+    names = Counter(recipe.name for recipe in recipes.values())
     if repeated := [name for name, count in names.items() if count > 1]:
         raise DheadsError(f"several recipes are called {', '.join(repeated)}: each needs a run folder of its own")
     metrics, missing = paper_metrics()
     rows = []
     for number, (ref, recipe) in enumerate(recipes.items(), start=1):
         console.info(f"[{number}/{len(recipes)}] {ref}")
-        if isinstance(recipe, DheadsError):
-            rows.append(Row(ref, error=str(recipe)))
-        else:
-            rows.append(_run(ref, recipe, out, Sampling(split, limit, shuffled), metrics, device))
+        rows.append(_run(ref, recipe, out, Sampling(split, limit, shuffled), metrics, device))
         if rows[-1].error:
             console.warn(f"{ref} failed: {rows[-1].error}")
+    rows += _earlier(out, set(names))
     strips = _draw(rows, out / FIGURE)
     report = make_report(rows, strips, missing)
     write_files(out, report)
@@ -106,7 +105,7 @@ def _expand(refs: Sequence[str]) -> list[str]:
     """Patterns of shipped recipes' names as those names; each recipe once."""
     expanded: list[str] = []
     for ref in refs:
-        is_pattern = any(sign in ref for sign in "*?[")
+        is_pattern = any(sign in ref for sign in "*?[") and not Path(ref).exists()
         found = fnmatch.filter(shipped_recipes(), ref) if is_pattern else [ref]
         if not found:
             known = ", ".join(shipped_recipes())
@@ -115,12 +114,38 @@ def _expand(refs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
-def _load(ref: str, overrides: Sequence[str]) -> Recipe | DheadsError:
-    """The recipe, or what is wrong with it: the others are worth running all the same."""
+def _load(refs: Sequence[str], overrides: Sequence[str]) -> dict[str, Recipe]:
+    """All recipes, by how they were named.
+
+    Raises:
+        DheadsError: what is wrong with all of them, each mistake once, before anything is trained.
+    """
+    recipes, wrong = {}, []
+    for ref in refs:
+        try:
+            recipes[ref] = load_recipe(ref, overrides).recipe
+        except DheadsError as error:
+            wrong += str(error).splitlines()
+    if wrong:
+        raise DheadsError("\n".join(dict.fromkeys(wrong)))
+    return recipes
+
+
+def _earlier(out: Path, names: set[str]) -> list[Row]:
+    """The rows of the last table in `out` that this call does not make: a table made row by row comes together."""
+    path = out / "ablation.json"
     try:
-        return load_recipe(ref, overrides).recipe
-    except DheadsError as error:
-        return error
+        records = json.loads(path.read_text(encoding="utf-8"))["recipes"] if path.exists() else []
+    except (ValueError, KeyError) as error:
+        raise DheadsError(f"{path}: is no report of `dheads ablate` ({error}); move it away") from error
+    rows = []
+    for record in records:
+        if record["error"] or record["name"] in names:
+            continue
+        recipe, samples = out / record["name"] / "recipe.yaml", Path(record["samples"])
+        if recipe.is_file() and (samples / MANIFEST).is_file():
+            rows.append(Row(record["recipe"], load_recipe(str(recipe)).recipe, samples, record["scores"]))
+    return rows
 
 
 def _run(ref: str, recipe: Recipe, out: Path, sampling: Sampling, metrics: Sequence[Component], device: str) -> Row:

@@ -43,14 +43,14 @@ class Row:
 
     Attributes:
         ref: as it was asked for.
-        recipe: None where it can't be read.
-        samples: folder of its clips.
+        recipe: resolved.
+        samples: folder of its clips, None where they could not be made.
         scores: row of `dheads eval` -> name of a value -> value; "n_clips" among them.
         error: why it failed, "" where it did not.
     """
 
     ref: str
-    recipe: Recipe | None = None
+    recipe: Recipe
     samples: Path | None = None
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     error: str = ""
@@ -58,9 +58,9 @@ class Row:
 
 def labels_of(rows: Sequence[Row]) -> list[str]:
     """What each recipe stands for, from its settings; with its name where another stands for the same."""
-    labels = [label_of(row.recipe.model) if row.recipe else row.ref for row in rows]
+    labels = [label_of(row.recipe.model) for row in rows]
     return [
-        f"{label} ({row.recipe.name})" if row.recipe and labels.count(label) > 1 else label
+        f"{label} ({row.recipe.name})" if labels.count(label) > 1 else label
         for label, row in zip(labels, rows, strict=True)
     ]
 
@@ -125,8 +125,6 @@ def make_report(rows: Sequence[Row], strips: Sequence[Strip], missing: Mapping[s
 
 
 def _record(row: Row, label: str, flow: Mapping[str, float]) -> dict[str, Any]:
-    if row.recipe is None:
-        return {"recipe": row.ref, "label": label, "error": row.error}
     model = row.recipe.model
     return {
         "recipe": row.ref,

@@ -69,6 +69,8 @@ def animate(
         DheadsError: any input can't be used; nothing is written then.
     """
     media.check_target(out, overwrite=overwrite, suffixes=media.VIDEO_SUFFIXES)
+    if any(text.startswith("sample.batch_size") for text in sets):
+        raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; `dheads sample` draws several")
     photo = media.read_image(face)
     target = choose_device(device)
     trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)

@@ -27,18 +27,15 @@ def chosen_settings(
         trained: the model.
         sampler: None is the recipe's.
         motion_noise: None is the recipe's.
-        sets: `sample.KEY=VALUE` each.
+        sets: `sample.KEY=VALUE` each, after the others: `sample.sampler.steps=5` is an option of the sampler chosen.
 
     Raises:
         DheadsError: a setting is wrong, or the network was not trained to be told of noise on motion frames.
     """
-    settings = overridden(trained.recipe, sets, "sample").sample
-    update: dict[str, Any] = {}
-    if sampler is not None:
-        update["sampler"] = sampler
-    if motion_noise is not None:
-        update["motion_noise"] = motion_noise
-    settings = settings.model_copy(update=update)
+    chosen: dict[str, Any] = {"sampler": sampler, "motion_noise": motion_noise}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    sample = trained.recipe.sample.model_copy(update=chosen)
+    settings = overridden(trained.recipe.model_copy(update={"sample": sample}), sets, "sample").sample
     if settings.motion_noise and not trained.recipe.model.noised_motion:
         raise DheadsError(
             f"motion noise {settings.motion_noise}: {trained.recipe.name} does not know model.noised_motion; use 0"

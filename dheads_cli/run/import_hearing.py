@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.checkpoint import sha256_of
 from dheads_cli.model.pickled import is_torchscript, read_state_dict
 from dheads_cli.model.speech import encode_speech
 from dheads_cli.recipe import Component
 
 EMBED_DIM = 256  # of the release's audio encoder
+SCRIPT = "audio_encoder.pt"  # in the run folder, where the encoder stays TorchScript
+
+Layers = dict[str, dict[str, tuple[int, ...]]]  # "convs.0." -> {"weight": shape, "bias": shape}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Hearing:
         keys: its names of tensors -> ours.
         unused: its tensors that are not read.
         found: what was found, for people.
+        script: the TorchScript file's content where it is kept; else None.
     """
 
     component: Component
@@ -40,29 +44,39 @@ class Hearing:
     keys: Mapping[str, str]
     unused: Sequence[str]
     found: str
+    script: bytes | None = None
 
 
-def read_hearing(path: Path, out: Path) -> Hearing:
-    """The audio encoder: read into the known architecture where that gives what the file gives, else kept as it is."""
+def read_hearing(path: Path) -> Hearing:
+    """The audio encoder: read into the known architecture where that gives what the file gives, else kept as it is.
+
+    Raises:
+        DheadsError: the file can't be read or is not trusted, or is a state dict of another architecture.
+    """
     if not path.is_file():
         raise DheadsError(f"{path}: no such file; it should be the release's audio encoder")
     scripted = is_torchscript(path)
     state_dict, _ = read_state_dict(path, "the release's audio encoder")
     native: nn.Module = registry.build("audio_encoders", "official")
-    keys, why_not = match_by_order(state_dict, native.state_dict())
+    keys, why_not = match_by_kind(state_dict, native.state_dict())
+    unused = [name for name in state_dict if name not in keys]
     if not why_not:
-        native.load_state_dict({keys[name]: tensor for name, tensor in state_dict.items() if name in keys})
+        native.load_state_dict({ours: state_dict[theirs] for theirs, ours in keys.items()})
         native.eval()
     if scripted:
-        script = registry.build("audio_encoders", "official", {"script": str(path), "sha256": sha256_of(path)})
-        why_not = why_not or difference(native, script)
-        if why_not:
-            options = {"script": str((out / "audio_encoder.pt").absolute()), "sha256": sha256_of(path)}
-            component = Component(use="official", **options)
-            return Hearing(component, script.embed_dim, {}, {}, list(state_dict), f"kept as TorchScript: {why_not}")
-    elif why_not:
-        raise DheadsError(f"{path}: not the release's audio encoder: {why_not}")
-    unused = [name for name in state_dict if name not in keys]
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        script = registry.build("audio_encoders", "official", {"script": str(path), "sha256": sha256})
+        if why_not := why_not or difference(native, script):
+            # The name alone: it lies in the run folder, wherever that is (model/checkpoint.py).
+            component = Component.model_validate({"use": "official", "script": SCRIPT, "sha256": sha256})
+            found = f"kept as TorchScript: {why_not}"
+            return Hearing(component, script.embed_dim, {}, {}, list(state_dict), found, content)
+    else:  # nothing to compare with: it has to be that network and no other
+        why_not = why_not or (f"it holds {len(unused)} more, {unused[0]} among them" if unused else "")
+        infinite = [name for name in keys if not state_dict[name].isfinite().all()]
+        if why_not := why_not or (f"{infinite[0]} is not finite" if infinite else ""):
+            raise DheadsError(f"{path}: not the release's audio encoder: {why_not}")
     tensors = {f"audio_encoder.{name}": tensor for name, tensor in native.state_dict().items()}
     return Hearing(Component(use="official"), EMBED_DIM, tensors, keys, unused, "read into the known architecture")
 
@@ -72,36 +86,38 @@ def nothing_heard() -> Hearing:
     return Hearing(Component(use="official"), EMBED_DIM, {}, {}, [], "not given")
 
 
-def match_by_order(state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, str], str]:
-    """(its names -> ours, why they can't be matched or ""), layer by layer in the order in which both have them.
+def match_by_kind(state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, str], str]:
+    """(its names -> ours, why they can't be matched or ""), layer by layer, each kind in its own order.
 
-    What the layers of the release's encoder are called is not known, so only what they hold is compared: the names and
-    shapes of a layer's tensors, such as weight [16, 1, 80] and bias [16].
+    What the layers of the release's encoder are called is not known, so only what they hold is compared: the first
+    convolution with the first, the first batch norm with the first, and the GRU, by the names and shapes of their
+    tensors, such as weight [16, 1, 80] and bias [16].
     """
-    theirs, ours = layers_of(state_dict), layers_of(in_order_of_use(expected))
-    if len(theirs) < len(ours):
-        return {}, f"it has {len(theirs)} layers, not {len(ours)}"
+    theirs, ours = by_kind(layers_of(state_dict)), by_kind(layers_of(expected))
     keys: dict[str, str] = {}
-    for (their_layer, held), (our_layer, wanted) in zip(theirs.items(), ours.items(), strict=False):
-        if held != wanted:
-            return {}, f"its layer {their_layer or 'without a name'} holds {_shapes(held)}, not {_shapes(wanted)}"
-        keys |= {f"{their_layer}{tensor}": f"{our_layer}{tensor}" for tensor in wanted}
+    for kind, wanted_layers in ours.items():
+        found = theirs.get(kind, {})
+        if len(found) < len(wanted_layers):
+            return {}, f"it has {len(found)} of the {len(wanted_layers)} {kind} layers"
+        for (their_layer, held), (our_layer, wanted) in zip(found.items(), wanted_layers.items(), strict=False):
+            if held != wanted:
+                return {}, f"its layer {their_layer or 'without a name'} holds {_shapes(held)}, not {_shapes(wanted)}"
+            keys |= {f"{their_layer}{tensor}": f"{our_layer}{tensor}" for tensor in wanted}
     return keys, ""
 
 
-def in_order_of_use(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The known architecture's tensors as the sound passes them: convs.0, norms.0, convs.1 ... gru."""
+def by_kind(layers: Layers) -> dict[str, Layers]:
+    """Layers by what they are: "GRU", "batch norm" or, whatever else has weights, "convolution"."""
+    kinds: dict[str, Layers] = {}
+    for layer, held in layers.items():
+        kind = "GRU" if "weight_ih_l0" in held else "batch norm" if "running_mean" in held else "convolution"
+        kinds.setdefault(kind, {})[layer] = held
+    return kinds
 
-    def position(name: str) -> tuple[int, int]:
-        match = re.match(r"(convs|norms)\.(\d+)\.", name)
-        return (int(match[2]), int(match[1] == "norms")) if match else (len(state_dict), 0)
 
-    return dict(sorted(state_dict.items(), key=lambda item: position(item[0])))
-
-
-def layers_of(state_dict: Mapping[str, Tensor]) -> dict[str, dict[str, tuple[int, ...]]]:
+def layers_of(state_dict: Mapping[str, Tensor]) -> Layers:
     """What each layer holds: "convs.0." -> {"weight": shape, "bias": shape}."""
-    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    layers: Layers = {}
     for name, tensor in state_dict.items():
         layer, tensor_name = re.fullmatch(r"((?:.*\.)?)([^.]*)", name).groups()  # type: ignore[union-attr]
         layers.setdefault(layer, {})[tensor_name] = tuple(tensor.shape)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 import dheads_cli
 from dheads_cli import console
@@ -18,11 +19,12 @@ from dheads_cli.model.official_fit import Fit, fit_state_dict, misfit, split_net
 from dheads_cli.model.pickled import read_state_dict
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import recipe_to_yaml
-from dheads_cli.run.import_hearing import EMBED_DIM, Hearing, nothing_heard, read_hearing
+from dheads_cli.run.import_hearing import EMBED_DIM, SCRIPT, Hearing, nothing_heard, read_hearing
 from dheads_cli.run.training_state import checkpoint_path
 
 HEAD_DIM = 64  # the release's; it is not in the weights
 SIZE = 128  # px, the release's frames
+REPORT = "import.json"  # every key used, unused and missing
 LICENCE = "The authors' weights are CC BY-NC-SA 4.0: not for commercial use, and what is made of them is shared alike."
 
 
@@ -56,19 +58,19 @@ def import_official(
     Raises:
         DheadsError: a file can't be read or is not trusted, or shapes do not add up; nothing is written then.
     """
-    if (out / "recipe.yaml").exists() and not overwrite:
-        raise DheadsError(f"{out}: holds a model already; choose another folder with -o, or --overwrite it")
+    check_target(out, overwrite)
+    name = valid_name(name or model_name(out))
     state_dict, hints = read_state_dict(checkpoint, "the release's network")
-    told_heads = hints.get("num_head_channels", 0)  # the release writes -1 where heads are counted
-    hearing = read_hearing(audio_encoder, out) if audio_encoder else nothing_heard()
+    told = told_by_file(hints, head_dim, grayscale_motion, size)
+    hearing = read_hearing(audio_encoder) if audio_encoder else nothing_heard()
     try:
         network, others = split_networks(state_dict)
         fit = fit_state_dict(
             network,
-            head_dim or (told_heads if told_heads > 0 else HEAD_DIM),
-            grayscale_motion=hints.get("grayscale_motion") if grayscale_motion is None else grayscale_motion,
+            head_dim or told.get("num_head_channels", HEAD_DIM),
+            grayscale_motion=told.get("grayscale_motion", grayscale_motion),
             audio_dim=hearing.embed_dim if audio_encoder else None,
-            size=size or hints.get("image_size", SIZE),
+            size=size or told.get("image_size", SIZE),
         )
     except DheadsError as error:
         raise DheadsError(f"{checkpoint}: {error}") from error
@@ -79,12 +81,54 @@ def import_official(
             f"{checkpoint}: hears embeddings of {fit.audio_dim}, but the release's audio encoder gives {EMBED_DIM}: "
             "name the encoder it was trained with by --audio-encoder"
         )
-    recipe = recipe_of(name or model_name(out), fit, hearing)
-    report = make_report(checkpoint, audio_encoder, fit, hearing, others)
-    write(out, recipe, fit, hearing, report, audio_encoder)
+    recipe = recipe_of(name, fit, hearing)
+    report = make_report(checkpoint, audio_encoder, fit, hearing, others, told)
+    write(out, recipe, fit, hearing, report)
     show(out, recipe, fit, hearing, report)
     console.result(report)
     return report
+
+
+def told_by_file(
+    hints: Mapping[str, Any], head_dim: int | None, grayscale_motion: bool | None, size: int | None
+) -> dict[str, Any]:
+    """Those of a Lightning file's hyper-parameters that are taken: what weights do not tell and was not given."""
+    told: dict[str, Any] = {}
+    if head_dim is None and hints.get("num_head_channels", -1) > 0:  # the release writes -1 where heads are counted
+        told["num_head_channels"] = hints["num_head_channels"]
+    if grayscale_motion is None and isinstance(hints.get("grayscale_motion"), bool):
+        told["grayscale_motion"] = hints["grayscale_motion"]
+    if size is None and hints.get("image_size", -1) > 0:
+        told["image_size"] = hints["image_size"]
+    return told
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds a model, unless it is an import that may be replaced.
+
+    Raises:
+        DheadsError: it does; a run that was trained is never replaced.
+    """
+    checkpoints = list((out / "checkpoints").glob("step-*.safetensors"))
+    if not checkpoints and not (out / "recipe.yaml").exists():
+        return
+    trained = (out / "resume.safetensors").exists() or any(path != checkpoint_path(out, 0) for path in checkpoints)
+    if trained or not (out / REPORT).exists():
+        raise DheadsError(f"{out}: holds a model that was not imported; choose another folder with -o")
+    if not overwrite:
+        raise DheadsError(f"{out}: holds a model already; choose another folder with -o, or --overwrite it")
+
+
+def valid_name(name: str) -> str:
+    """The name of a recipe.
+
+    Raises:
+        DheadsError: a recipe can't be called so.
+    """
+    try:
+        return Recipe(name=name).name
+    except ValidationError as error:
+        raise DheadsError(f"--name {name}: letters, digits, '.', '_' and '-' make a name, such as crema-2") from error
 
 
 def model_name(out: Path) -> str:
@@ -99,7 +143,12 @@ def recipe_of(name: str, fit: Fit, hearing: Hearing) -> Recipe:
 
 
 def make_report(
-    checkpoint: Path, audio_encoder: Path | None, fit: Fit, hearing: Hearing, others: Sequence[str]
+    checkpoint: Path,
+    audio_encoder: Path | None,
+    fit: Fit,
+    hearing: Hearing,
+    others: Sequence[str],
+    told: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Every key used, unused and missing, and where the files came from."""
     sources = {"network": checkpoint} | ({"audio_encoder": audio_encoder} if audio_encoder else {})
@@ -112,6 +161,7 @@ def make_report(
             "unused": list(hearing.unused),
             "missing": [] if hearing.tensors or hearing.component.options else ["audio_encoder.*"],
         },
+        "told_by_file": dict(told),
         "n_parameters": sum(tensor.numel() for tensor in fit.tensors.values()),
         "model": fit.settings.model_dump(mode="json") | {"audio_encoder": hearing.component.model_dump()},
         "licence": LICENCE,
@@ -119,24 +169,23 @@ def make_report(
     }
 
 
-def write(
-    out: Path, recipe: Recipe, fit: Fit, hearing: Hearing, report: Mapping[str, Any], audio_encoder: Path | None
-) -> None:
+def write(out: Path, recipe: Recipe, fit: Fit, hearing: Hearing, report: Mapping[str, Any]) -> None:
     """The run folder: TorchScript first where it stays, the recipe last, so that a folder with a recipe is whole."""
     path = checkpoint_path(out, 0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if audio_encoder and hearing.component.options:
-            shutil.copyfile(audio_encoder, hearing.component.options["script"])
+        (out / SCRIPT).unlink(missing_ok=True)  # of an import that is replaced
     except OSError as error:
         raise DheadsError(f"{out}: can't be written: {error.strerror}") from error
+    if hearing.script is not None:
+        write_atomically(out / SCRIPT, hearing.script)
     tensors = {f"unet.{name}": tensor for name, tensor in fit.tensors.items()} | dict(hearing.tensors)
     info = {
         "recipe": recipe.model_dump(mode="json"), "step": 0, "imported": report["sources"], "licence": LICENCE,
         "version": dheads_cli.__version__,
     }  # fmt: skip
     save_tensors(path, tensors, info)
-    write_atomically(out / "import.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(out / REPORT, json.dumps(report, indent=1) + "\n")
     write_atomically(out / "recipe.yaml", recipe_to_yaml(recipe))
 
 
@@ -150,14 +199,21 @@ def show(out: Path, recipe: Recipe, fit: Fit, hearing: Hearing, report: Mapping[
         ["conditioning", f"{model.conditioning.use}, audio window of {2 * model.audio_context + 1} x {fit.audio_dim}"],
         ["attention", f"{attention}, heads of {model.head_dim}"],
         ["motion frames", f"{motion}, before the identity frame"],
-        ["network's keys", ", ".join(f"{len(network[what])} {what}" for what in ("used", "unused", "missing"))],
+        ["network's keys", _counts(network)],
         ["audio encoder", hearing.found],
+        ["audio encoder's keys", _counts(report["audio_encoder"])],
     ]  # fmt: skip
-    listed = f"{out / 'import.json'} lists every key."
+    listed = f"{out / REPORT} lists every key."
     console.table(f"{out}: imported as {recipe.name}", ["what", "found"], rows, listed)
     n_motion = 3 * model.n_motion_frames
     if not model.grayscale_motion and n_motion:
         console.info(f"{n_motion} motion channels are read as RGB; --gray-motion reads them as {n_motion} gray frames")
+    if told := report["told_by_file"]:
+        console.info(f"read off the file's hyper-parameters: {', '.join(f'{key} {told[key]}' for key in told)}")
     if not hearing.tensors and not hearing.component.options:
         console.warn("without --audio-encoder the model can't hear: import again with it before `dheads animate`")
     console.info(LICENCE)
+
+
+def _counts(keys: Mapping[str, Any]) -> str:
+    return ", ".join(f"{len(keys[what])} {what}" for what in ("used", "unused", "missing"))

@@ -9,7 +9,7 @@ from dheads_components.conditioning.parts import TimeLayer, WindowEmbedding
 
 
 class AudioScale:
-    """h' = y_s ((1 + t_s) GN(h) + t_b): as the semantic code in Diffusion Autoencoders (Preechakul et al. 2022, eq. 5).
+    """h' = y_s ((1 + t_s) GN(h) + t_b): as the semantic code in Diffusion Autoencoders (Preechakul et al. 2022).
 
     The authors' release calls it `post_gn`; one of the alternatives that the paper's ablation compares with. y_s is not
     written 1 + s there: here its bias begins at 1, so that a layer begins as plain group norm.

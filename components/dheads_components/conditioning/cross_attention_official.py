@@ -1,4 +1,4 @@
-"""The cross-attention of the authors' release, to the bit: kept so that their checkpoints and ablation can be had."""
+"""The cross-attention of the authors' release, kept so that their checkpoints and their ablation can be had."""
 
 from __future__ import annotations
 
