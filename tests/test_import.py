@@ -7,17 +7,21 @@ import torch
 from commands import FACE, dheads, write_speech
 from official_files import (
     network_state_dict,
+    release_names,
     save_lightning,
     save_torchscript_encoder,
     save_torchscript_network,
 )
 from safetensors.torch import save_file
 
+from dheads_cli import registry
 from dheads_cli.data import media
+from dheads_cli.model.build import build_unet
 from dheads_cli.model.checkpoint import load_model
 from dheads_cli.model.official import unet_from_state_dict
 from dheads_cli.model.official_fit import fit_state_dict
 from dheads_cli.model.speech import encode_speech
+from dheads_cli.recipe import Model
 from dheads_components.audio_encoders.waveform_gru import WaveformGRU
 
 TINY = ("--head-dim", "16", "--size", "32")
@@ -134,12 +138,24 @@ def test_the_native_encoder_hears_what_the_torchscript_hears(files, tmp_path):
     torch.testing.assert_close(encode_speech(native, waveform, 30, 25.0), torch.cat(expected), rtol=1e-4, atol=1e-6)
 
 
-def test_without_its_audio_encoder_a_model_says_so(tmp_path):
-    state_dict = network_state_dict(embed_dim=256)
-    save_file(state_dict, tmp_path / "network.safetensors")
+def test_without_its_audio_encoder_a_model_is_imported_but_can_not_hear(tmp_path):
+    settings = Model(size=32, channels=256, channel_mult=[1], n_res_blocks=1, identity_last=True)
+    network = release_names(build_unet(settings, registry.build("conditioning", "adagn"), 256))
+    save_file(network, tmp_path / "network.safetensors")
+    done = dheads("import", tmp_path / "network.safetensors", "-o", tmp_path / "out", "--size", "32")
+    assert done.code == 0, done.stderr
+    assert "without --audio-encoder the model can't hear" in done.stderr
+    speech = write_speech(tmp_path / "speech.flac", 0.2)
+    made = dheads("animate", FACE, speech, "-o", tmp_path / "a.mp4", "--model", tmp_path / "out")
+    assert made.code == 2
+    assert "was imported without its audio encoder: import it again with it" in made.stderr
+
+
+def test_embeddings_of_another_width_than_the_release_s_need_their_encoder(tmp_path):
+    save_file(network_state_dict(embed_dim=32), tmp_path / "network.safetensors")
     done = dheads("import", tmp_path / "network.safetensors", "-o", tmp_path / "out", *TINY)
-    assert done.code == 2  # 1280 inputs are 40 embeddings of the width that the release has them
-    assert "audio_embed.0.weight: 1280 inputs" in done.stderr
+    assert done.code == 2
+    assert "hears embeddings of 32, but the release's audio encoder gives 256" in done.stderr
 
 
 @pytest.mark.parametrize(

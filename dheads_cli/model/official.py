@@ -24,6 +24,7 @@ from dheads_cli.protocols import Noise
 N_TIMESTEPS = 1000
 MOUTH_MARGIN_PX = 5  # growth of the mouth box, whatever the size of the frames
 
+
 def unet_from_state_dict(
     state_dict: Mapping[str, Tensor], head_dim: int = 64, *, grayscale_motion: bool | None = None
 ) -> UNet:
