@@ -5,9 +5,11 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from parity import weight
+from parity import draw, weight
 from torch import nn
 
+from dheads_cli.model.official import unet_of
+from dheads_cli.model.official_fit import fit_state_dict, ours
 from dheads_components.audio_encoders.waveform_gru import WaveformGRU
 
 KEYS = json.loads((Path(__file__).parent / "data" / "parity" / "adagn_rgb.json").read_text())["state_dict_keys"]
@@ -20,27 +22,43 @@ def network_state_dict(embed_dim=256, n_window=5):
 
 
 class Tree(nn.Module):
-    """Holds tensors under dotted names, as the modules of the release do; answers with the noised frame."""
+    """Holds tensors under dotted names, as the modules of the release do."""
 
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return x_t
+    def __init__(self, state_dict):
+        super().__init__()
+        for name, tensor in state_dict.items():
+            *path, last = name.split(".")
+            module = self
+            for part in path:
+                if part not in dict(module.named_children()):
+                    module.add_module(part, Tree({}))
+                module = getattr(module, part)
+            module.register_parameter(last, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor))
 
 
-def tree_of(state_dict):
-    root = Tree()
-    for name, tensor in state_dict.items():
-        *path, last = name.split(".")
-        module = root
-        for part in path:
-            if part not in dict(module.named_children()):
-                module.add_module(part, Tree())
-            module = getattr(module, part)
-        module.register_parameter(last, nn.Parameter(tensor))
-    return root
+class ReleasedNetwork(Tree):
+    """A network as the release's TorchScript has it: its names, and called as it is called."""
+
+    def __init__(self, state_dict):
+        unet = unet_of(fit_state_dict(state_dict, 16, audio_dim=256)).eval()
+        weights = dict(unet.named_parameters())
+        super().__init__({name: weights[ours(name)] for name in state_dict})
+        self.__dict__["unet"] = unet  # out of nn.Module's sight: what is saved has the release's names
+
+    def forward(self, x_t, t, x_id, motion_frames, audio_emb):
+        return self.unet(x_t, t, x_id, motion_frames, audio_emb)
+
+
+def network_inputs():
+    """x_t, t, x_Id, motion frames and audio window for network_state_dict's network."""
+    shapes = {"x_t": (1, 3, 32, 32), "identity": (1, 3, 32, 32), "motion": (1, 6, 32, 32), "audio": (1, 5, 256)}
+    x_t, identity, motion, audio = (draw(f"input:{name}", shape) for name, shape in shapes.items())
+    return x_t, torch.tensor([871]), identity, motion, audio
 
 
 def save_torchscript_network(path, state_dict):
-    torch.jit.script(tree_of(state_dict)).save(str(path))
+    with torch.no_grad():
+        torch.jit.trace(ReleasedNetwork(state_dict), network_inputs(), check_trace=False).save(str(path))
 
 
 class OfficialEncoder(nn.Module):

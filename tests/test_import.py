@@ -6,6 +6,7 @@ import pytest
 import torch
 from commands import FACE, dheads, write_speech
 from official_files import (
+    network_inputs,
     network_state_dict,
     release_names,
     save_lightning,
@@ -62,6 +63,9 @@ def test_torchscript_becomes_a_model_that_animates(files, tmp_path):
     fit = fit_state_dict(network, 16, audio_dim=256)
     theirs, ours = fit.tensors, trained.parts.unet.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    script = torch.jit.load(str(files / "crema_script.pt"))  # noqa: TID251  (our own stand-in)
+    with torch.no_grad():
+        torch.testing.assert_close(trained.parts.unet(*network_inputs()), script(*network_inputs()))
     speech = write_speech(tmp_path / "speech.flac", 0.2)
     video = tmp_path / "a.mp4"
     made = dheads("animate", FACE, speech, "-o", video, "--model", out, "--sampler", "{use: ddpm, steps: 2}")

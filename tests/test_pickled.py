@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from official_files import ListConfig, save_lightning, save_torchscript_network
+from official_files import ListConfig, save_lightning, save_torchscript_encoder
 
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.pickled import is_torchscript, plain_settings, read_pickled, tensors_in
@@ -201,7 +201,7 @@ def test_every_truncation_of_a_checkpoint_is_refused(tmp_path):
 
 
 def test_torchscript_is_told_from_a_state_dict(tmp_path):
-    save_torchscript_network(tmp_path / "script.pt", {"a.b": torch.ones(1)})
+    save_torchscript_encoder(tmp_path / "script.pt")
     torch.save({"a.b": torch.ones(1)}, tmp_path / "plain.pt")
     (tmp_path / "text.pt").write_text("hello")
     assert [is_torchscript(tmp_path / f"{name}.pt") for name in ("script", "plain", "text")] == [True, False, False]
