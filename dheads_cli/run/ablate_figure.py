@@ -28,6 +28,7 @@ REAL = "real clip"
 N_SHOWN = 10  # consecutive frames in a row
 FLOW_SIZE = 128  # px that flow is measured at, as the paper's metrics are
 WIDTH_IN, DPI = 7.2, 200
+LEGEND_COLUMNS = 2
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,12 @@ def _plot_flow(axes: Axes, strips: Sequence[Strip], begin: int, n_shown: int) ->
         style = {"color": "black", "linewidth": 1.4} if strip.label == REAL else {"linewidth": 1.1}
         axes.plot(seconds, strip.flow_px, label=f"{strip.label}: mean {strip.flow_px.mean():.2f}", **style)
     axes.set_xlim(0, max(len(strip.frames) for strip in strips) / fps)
-    axes.set_ylim(bottom=0)
+    legend_rows = -(-len(strips) // LEGEND_COLUMNS)
+    highest = max(float(strip.flow_px.max()) for strip in strips)
+    axes.set_ylim(0, max(highest, 0.01) * (1.06 + 0.1 * legend_rows))  # room for the legend above the curves
     axes.set_xlabel("time [s]", fontsize=7.5, labelpad=1)
     axes.set_ylabel("mean flow [px/frame]", fontsize=7.5)
     axes.tick_params(labelsize=7)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper right")
+    axes.legend(fontsize=6.5, frameon=False, ncols=LEGEND_COLUMNS, loc="upper right")
