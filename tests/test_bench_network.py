@@ -6,11 +6,10 @@ import pytest
 import torch
 from commands import dheads
 
-from dheads_cli.model.build import build_unet
+from dheads_cli.model.build import build_unet, random_inputs
 from dheads_cli.recipe import Recipe
 from dheads_cli.registry import build
 from dheads_cli.run.bench_network import LAYOUTS, arrange, bench_network, shapes_of
-from dheads_cli.run.bench_parts import network_inputs
 
 SMALL = {"size": 32, "channels": 32, "channel_mult": [1, 2], "n_res_blocks": 1, "head_dim": 32, "patch_size": 2}
 RECIPE = Recipe.model_validate({"name": "small", "model": {**SMALL, "audio_encoder": "logmel"}})
@@ -48,7 +47,7 @@ def test_the_layout_changes_nothing_but_speed():
     unet = build_unet(RECIPE.model, build("conditioning", "adagn"), 256).eval()
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    inputs = network_inputs(RECIPE.model, 256, 1, torch.device("cpu"))
+    inputs = random_inputs(RECIPE.model, 256, 1, torch.device("cpu"))
     outputs = []
     for memory_format in LAYOUTS.values():
         arrange(unet, memory_format)

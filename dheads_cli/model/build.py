@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
@@ -86,6 +86,25 @@ def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> U
         )
     except ValueError as error:
         raise DheadsError(f"model: {error}") from error
+
+
+def random_inputs(settings: Model, audio_dim: int, batch: int, device: torch.device) -> tuple[Tensor | None, ...]:
+    """Random inputs of the network in the order of its forward, the same on every device; "meta" has shapes alone."""
+    draws = torch.Generator().manual_seed(0)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draws, device="cpu").to(device)
+
+    frame = (batch, 3, settings.size, settings.size)
+    n_motion = settings.n_motion_frames * (1 if settings.grayscale_motion else 3)
+    return (
+        randn(*frame),
+        torch.randint(settings.n_timesteps, (batch,), generator=draws, device="cpu").to(device),
+        randn(*frame).clamp(-1, 1),
+        randn(batch, n_motion, settings.size, settings.size),
+        randn(batch, 2 * settings.audio_context + 1, audio_dim),
+        torch.rand(batch, generator=draws, device="cpu").to(device) if settings.noised_motion else None,
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -16,6 +16,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_unet
 from dheads_cli.recipe import Model
 
+FIRST = "input_blocks.0.0.weight"  # a tensor that every network has
 TIME_MAX_PERIOD = 10.0  # of the release's frequencies, see unet.sinusoidal_embedding
 
 # The release's name of a tensor, piece by piece, and ours. Every pattern matches whole dotted pieces.
@@ -153,10 +154,9 @@ def split_networks(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     Raises:
         DheadsError: there is no network of the release, or its copies differ.
     """
-    first = "input_blocks.0.0.weight"
-    prefixes = [name.removesuffix(first) for name in state_dict if name == first or name.endswith("." + first)]
+    prefixes = prefixes_of(state_dict)
     if not prefixes:
-        raise DheadsError(f"not a network of the release: none of its {len(state_dict)} tensors is called {first}")
+        raise DheadsError(f"not a network of the release: none of its {len(state_dict)} tensors is called {FIRST}")
     copies = [
         {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
         for prefix in prefixes
@@ -175,15 +175,20 @@ def split_networks(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     return {prefixes[0] + name: tensor for name, tensor in copies[0].items()}, others
 
 
+def prefixes_of(state_dict: Mapping[str, Tensor]) -> list[str]:
+    """What stands before the names of each network in a state dict, such as "unet."."""
+    return [name.removesuffix(FIRST) for name in state_dict if name == FIRST or name.endswith("." + FIRST)]
+
+
 class _Shapes:
     """Shapes by the release's names, without their common prefix."""
 
     def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
-        first = "input_blocks.0.0.weight"
-        found = [name for name in state_dict if name == first or name.endswith("." + first)]
-        if len(found) != 1:
-            raise DheadsError(f"not a network of the release: {len(found)} of its tensors are called {first}, not one")
-        self.prefix = found[0].removesuffix(first)
+        prefixes = prefixes_of(state_dict)
+        if len(prefixes) != 1:
+            found = f"{len(prefixes)} of its tensors are called {FIRST}, not one"
+            raise DheadsError(f"not a network of the release: {found}")
+        self.prefix = prefixes[0]
         self.tensors = {name.removeprefix(self.prefix): tensor for name, tensor in state_dict.items()}
 
     def of(self, name: str, n_dims: int | None = None) -> tuple[int, ...]:

@@ -19,7 +19,6 @@ from dheads_cli.run.eval_report import GENERATED
 
 # Columns of the paper's ablation, with the format it prints them in. A metric component has its column's name.
 COLUMNS = {"CPBD": ".4f", "MSE": ".0f", "SSIM": ".4f", "PSNR": ".2f", "LMD": ".3f", "WER": ".2f"}
-FLOW = "flow"  # ours: mean optical-flow magnitude in the figure's clip
 
 # Diffused Heads (arXiv 2301.03396), ablation on LRW: (m_y, gray motion frames) -> the columns above; m_x = 2, AdaGN.
 PAPER = {

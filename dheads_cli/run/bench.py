@@ -15,7 +15,7 @@ from dheads_cli import console, registry
 from dheads_cli.data import media
 from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import choose_device, choose_precision
+from dheads_cli.model.build import choose_device, choose_precision, random_inputs
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
 from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE, find_face
@@ -128,11 +128,14 @@ def measure_model(
         for shape in SHAPES.get(device.type, SHAPES_OF_A_GPU):
             name = f"convolution {label} {'x'.join(map(str, shape))}"
             calls[name], flop[name] = bench_parts.convolution(shape, precision, device)
-    one = bench_parts.forward_flop(trained, device)
+    unet, embed_dim = trained.parts.unet, trained.parts.audio_encoder.embed_dim
+    inputs = {batch: random_inputs(recipe.model, embed_dim, batch, device) for batch in batches}
+    one = bench_parts.forward_flop(unet, inputs[1])
     for label, precision in precisions.items():
         for batch in batches:
             name = f"forward {label} {batch}"
-            calls[name], flop[name] = bench_parts.forward(trained, batch, precision, device), batch * one
+            calls[name], flop[name] = bench_parts.forward(unet, inputs[batch], precision), batch * one
+            calls[name]()  # warm
     with tempfile.TemporaryDirectory() as folder:
         if speech is None:
             speech = Path(folder) / "speech.wav"

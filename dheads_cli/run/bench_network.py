@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dheads_cli import console
-from dheads_cli.model.build import build_component, build_unet, choose_device, choose_precision
+from dheads_cli.model.build import build_component, build_unet, choose_device, choose_precision, random_inputs
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
 from dheads_cli.run import bench_parts
-from dheads_cli.run.bench_parts import Call, Clock, Timing, network_inputs, shown
+from dheads_cli.run.bench_parts import Call, Clock, Timing, shown
 
 LONGEST_S = 100  # a forward that takes longer even at the speed of its fastest convolution is not tried
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -35,10 +34,8 @@ def bench_network(recipe: Recipe, *, device: str = "auto", seconds: float = 3.0)
     embed_dim: int = build_component("audio_encoders", recipe.model.audio_encoder).embed_dim
     unet = build_unet(recipe.model, build_component("conditioning", recipe.model.conditioning), embed_dim)
     unet = unet.to(target).eval()
-    inputs = network_inputs(recipe.model, embed_dim, 1, target)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        unet(*inputs)
-    n_flop = float(counter.get_total_flops())
+    inputs = random_inputs(recipe.model, embed_dim, 1, target)
+    n_flop = bench_parts.forward_flop(unet, inputs)
     settings = [(precision, layout) for precision in precisions for layout in LAYOUTS]
     calls: dict[str, Call] = {}
     flop: dict[str, float] = {}
@@ -96,11 +93,7 @@ def shapes_of(recipe: Recipe) -> list[tuple[int, int, int]]:
 
 def forward(unet: UNet, inputs: tuple[Any, ...], precision: torch.dtype, layout: str) -> Call:
     """The U-Net as generate() calls it, its convolutions in one memory layout."""
-    device, memory_format = inputs[0].device.type, LAYOUTS[layout]
-
-    def call() -> None:
-        with torch.inference_mode(), torch.autocast(device, precision, enabled=precision != torch.float32):
-            unet(*inputs)
+    memory_format, call = LAYOUTS[layout], bench_parts.forward(unet, inputs, precision)
 
     def arranged() -> None:
         if unet.memory_format != memory_format:  # the turn before had the other one

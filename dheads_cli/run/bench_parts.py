@@ -22,7 +22,8 @@ from dheads_cli.model.build import Parts, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.diffusion import Objective
 from dheads_cli.model.speech import samples_of
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.model.unet import UNet
+from dheads_cli.recipe import Recipe
 from dheads_cli.run.train import TrainingLoss, optimise
 from dheads_cli.run.training_state import fresh_state
 
@@ -109,40 +110,21 @@ def convolution(
     return call, 2.0 * 9 * channels**2 * batch * px**2
 
 
-def network_inputs(model: Model, embed_dim: int, batch: int, device: torch.device) -> tuple[Any, ...]:
-    """Random inputs of the U-Net, in the order of its forward."""
-    draws = torch.Generator(device).manual_seed(0)
-    randn = partial(torch.randn, generator=draws, device=device)
-    frame = (batch, 3, model.size, model.size)
-    n_motion = model.n_motion_frames * (1 if model.grayscale_motion else 3)
-    return (
-        randn(frame),
-        torch.randint(model.n_timesteps, (batch,), generator=draws, device=device),
-        randn(frame).clamp(-1, 1),
-        randn((batch, n_motion, model.size, model.size)),
-        randn((batch, 2 * model.audio_context + 1, embed_dim)),
-        torch.rand(batch, generator=draws, device=device) if model.noised_motion else None,
-    )
-
-
-def forward(trained: Trained, batch: int, precision: torch.dtype, device: torch.device) -> Call:
-    """The U-Net on random inputs, as generate() calls it."""
-    unet, embed_dim = trained.parts.unet, trained.parts.audio_encoder.embed_dim
-    inputs = network_inputs(trained.recipe.model, embed_dim, batch, device)
+def forward(unet: UNet, inputs: tuple[Any, ...], precision: torch.dtype) -> Call:
+    """The U-Net on inputs of its forward, as generate() calls it."""
+    device = inputs[0].device.type
 
     def call() -> None:
-        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        with torch.inference_mode(), torch.autocast(device, precision, enabled=precision != torch.float32):
             unet(*inputs)
 
-    call()
     return call
 
 
-def forward_flop(trained: Trained, device: torch.device) -> float:
-    """Floating-point operations of one frame's forward; a multiplication and an addition are two."""
-    inputs = network_inputs(trained.recipe.model, trained.parts.audio_encoder.embed_dim, 1, device)
+def forward_flop(unet: UNet, inputs: tuple[Any, ...]) -> float:
+    """Floating-point operations of a forward; a multiplication and an addition are two."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trained.parts.unet(*inputs)
+        unet(*inputs)
     return float(counter.get_total_flops())
 
 

@@ -159,7 +159,7 @@ class Cost:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from dheads_cli.model.build import build_model, build_unet, choose_device, choose_precision
+        from dheads_cli.model.build import build_model, build_unet, choose_device, choose_precision, random_inputs
 
         device = choose_device(device_name)
         encoder, conditioning = built["model.audio_encoder"], built["model.conditioning"]
@@ -167,7 +167,7 @@ class Cost:
             unet = build_unet(recipe.model, conditioning, encoder.embed_dim)
             n_parameters = sum(parameter.numel() for parameter in unet.parameters())
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                unet(*_inputs(recipe, encoder.embed_dim, 1))
+                unet(*random_inputs(recipe.model, encoder.embed_dim, 1, torch.device("meta")))
             own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
             kept: dict[int, torch.Tensor] = {}  # what the backward pass needs, once for each storage
 
@@ -176,7 +176,8 @@ class Cost:
                 return tensor
 
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                output = unet(*_inputs(recipe, encoder.embed_dim, recipe.train.batch_size))
+                inputs = random_inputs(recipe.model, encoder.embed_dim, recipe.train.batch_size, torch.device("meta"))
+                output = unet(*inputs)
         activations = sum(each.untyped_storage().nbytes() for key, each in kept.items() if key not in own)
         del output
         step_flop = 3 * counter.get_total_flops() * recipe.train.batch_size
@@ -217,29 +218,13 @@ class Cost:
         return [*rows, ["time to train", f"about {console.duration(self.hours * 3600)}", what]]
 
 
-def _inputs(recipe: Recipe, audio_dim: int, batch: int) -> tuple[Any, ...]:
-    """The network's inputs, random, on torch's current device."""
-    import torch
-
-    model = recipe.model
-    motion = model.n_motion_frames * (1 if model.grayscale_motion else 3)
-    frame = (batch, 3, model.size, model.size)
-    return (
-        torch.randn(frame),
-        torch.randint(model.n_timesteps, (batch,)),
-        torch.randn(frame),
-        torch.randn(batch, motion, model.size, model.size),
-        torch.randn(batch, 2 * model.audio_context + 1, audio_dim),
-        torch.rand(batch) if model.noised_motion else None,
-    )
-
-
 def _time_step(recipe: Recipe, unet: Any, audio_dim: int, device: Any, precision: Any) -> float:
     """Seconds of the faster of two forward and backward passes, after one that warms up."""
     import torch
 
-    with device:
-        inputs = _inputs(recipe, audio_dim, recipe.train.batch_size)
+    from dheads_cli.model.build import random_inputs
+
+    inputs = random_inputs(recipe.model, audio_dim, recipe.train.batch_size, device)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
