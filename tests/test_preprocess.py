@@ -107,7 +107,8 @@ def test_a_stored_clip_is_an_aligned_face_with_its_sound(done: Path) -> None:
     assert np.abs(clip.waveform[: len(original)] - original).max() < 2**-14
     assert clip.info["source_size"] == [360, 288]
     assert len(clip.info["transforms"]) == 32
-    assert clip.info["n_interpolated"] == 0
+    assert clip.info["quality"]["interpolated_frames"] == 0
+    assert corpus.clip("bbaf2n").quality == clip.info["quality"]
 
 
 @pytest.mark.skipif(not SHARED_GRID.is_dir(), reason=f"{SHARED_GRID} is not there")

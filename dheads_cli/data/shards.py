@@ -42,6 +42,7 @@ class ManifestRow:
         n_frames: F.
         members: extension -> (offset of its bytes in the shard, size).
         sha256: of the members' bytes, one after another.
+        quality: measures of the clip, named with their unit, such as face_height_px.
     """
 
     id: str
@@ -56,6 +57,7 @@ class ManifestRow:
     n_frames: int = 0
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
     sha256: str = ""
+    quality: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line of the manifest; empty fields are left out."""

@@ -20,7 +20,7 @@ from dheads_cli.data.corpora import ClipSource, list_corpus
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.recipe import Preprocess
 from dheads_cli.run.clip_pool import process_all
-from dheads_cli.run.preprocess import Outcome, process_clip
+from dheads_cli.run.preprocess_clip import Outcome, process_clip
 
 ROUNDS = 3  # each starts its processes anew
 N_CLIPS = 4  # clips of a corpus that are measured

@@ -10,28 +10,24 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from dheads_cli import console, registry
-from dheads_cli.data import align, media, shards
+from dheads_cli.data import align, shards
 from dheads_cli.data.corpora import ClipSource, CorpusListing, list_corpus
 from dheads_cli.errors import DheadsError, UnusableClip
-from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.recipe import Component, Preprocess
+from dheads_cli.recipe import Preprocess
 from dheads_cli.run.clip_pool import process_all
+from dheads_cli.run.preprocess_clip import Outcome, detector_of, process_clip
 
 PARTS = ".parts"  # manifest rows of finished shards, until all are finished
-MAX_MISSING_SOUND_S = 0.5  # sound that ends this much before the picture makes a clip unusable
 
 Shard = tuple[str, list[ClipSource]]  # name, and the clips planned for it
-Outcome = dict[str, bytes] | UnusableClip  # the members of a sample, or why there is none
 
 
 def preprocess(corpus: Path, out: Path, settings: Preprocess, *, overwrite: bool = False) -> dict[str, Any]:
@@ -56,7 +52,7 @@ def preprocess(corpus: Path, out: Path, settings: Preprocess, *, overwrite: bool
     )
     for note in listing.notes:
         console.info(note)
-    _detector_of(settings)  # a wrong option stops before anything is made
+    detector_of(settings)  # a wrong option stops before anything is made
     plan = _plan(listing.clips, settings.clips_per_shard)
     try:
         with _alone_in(out):
@@ -220,7 +216,7 @@ def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: 
             clip.id, clip.key, clip.split, clip.speaker, source, "skipped", outcome.reason, outcome.detail
         )
     members, digest = writer.add(clip.key, outcome)
-    n_frames = int(json.loads(outcome["json"])["n_frames"])
+    info = json.loads(outcome["json"])
     return shards.ManifestRow(
         clip.id,
         clip.key,
@@ -229,77 +225,11 @@ def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: 
         source,
         "ok",
         shard=writer.path.name,
-        n_frames=n_frames,
+        n_frames=int(info["n_frames"]),
         members=members,
         sha256=digest,
+        quality=info["quality"],
     )
-
-
-def _detector_of(settings: Preprocess) -> LandmarkDetector:
-    """The recipe's detector, built once in each process."""
-    return _detector(settings.detector.model_dump_json())
-
-
-@cache
-def _detector(component: str) -> LandmarkDetector:
-    chosen = Component.model_validate_json(component)
-    detector: LandmarkDetector = registry.build("landmark_detectors", chosen.use, chosen.options)
-    return detector
-
-
-def process_clip(source: ClipSource, settings: Preprocess) -> Outcome:
-    """Make one sample: read, find the face, align, cut the sound to the picture, encode."""
-    try:
-        return shards.encode_sample(_align(source, settings))
-    except UnusableClip as unusable:
-        return unusable
-    except Exception as error:  # a detector is a plugin and may fail in any way; one clip never ends the run
-        return UnusableClip("crashed", f"{type(error).__name__}: {error}")
-
-
-def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
-    """One clip of a corpus as it is stored."""
-    video = media.read_video(source.video, settings.fps)
-    n_frames = len(video.frames)
-    if n_frames < settings.min_frames:
-        raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
-    waveform = _sound(source, video, settings)
-    landmarks = _detector_of(settings)(video.frames)
-    crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
-        video.frames,
-        landmarks,
-        settings.size,
-        (settings.margin_side, settings.margin_above, settings.margin_below),
-        settings.smooth_frames,
-        settings.max_gap_frames,
-    )
-    face_px = float(np.nanmedian(np.ptp(landmarks[..., 1], axis=1)))
-    info = {
-        "key": source.key,
-        "text": source.text,
-        "words": [asdict(word) for word in source.words] if source.words is not None else None,
-        "source": source.video.name,
-        "source_fps": round(video.source_fps, 4),
-        "source_size": [video.frames.shape[2], video.frames.shape[1]],
-        "face_height_px": round(face_px, 1),
-        "n_interpolated": n_interpolated,
-        "transforms": [[round(value, 5) for value in transform] for transform in transforms.reshape(-1, 6).tolist()],
-    }
-    return shards.StoredClip(
-        source.id, source.speaker, source.split, crops, waveform, crop_landmarks, video.fps, settings.sample_rate, info
-    )
-
-
-def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> Any:
-    """The clip's sound, float32 [T], from the first frame to the last."""
-    path, start = (source.audio, None) if source.audio else (source.video, video.start)
-    waveform = media.read_audio(path, settings.sample_rate, start)
-    n_samples = round(len(video.frames) / video.fps * settings.sample_rate)
-    if len(waveform) < n_samples - MAX_MISSING_SOUND_S * settings.sample_rate:
-        raise UnusableClip("no sound", f"only {len(waveform) / settings.sample_rate:.2f} s of it")
-    if np.abs(waveform).max() < 2**-14:
-        raise UnusableClip("no sound", "it is silent throughout")
-    return media.fit_length(waveform, n_samples)
 
 
 def _summarise(layout: str, out: Path, rows: Sequence[shards.ManifestRow]) -> dict[str, Any]:

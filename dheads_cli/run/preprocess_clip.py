@@ -1,0 +1,86 @@
+"""One clip of a corpus as it is stored: decoded, its face found and aligned, its sound cut to the picture, encoded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dheads_cli import registry
+from dheads_cli.data import align, media, shards
+from dheads_cli.data.corpora import ClipSource
+from dheads_cli.errors import UnusableClip
+from dheads_cli.protocols import LandmarkDetector
+from dheads_cli.recipe import Component, Preprocess
+
+MAX_MISSING_SOUND_S = 0.5  # sound that ends this much before the picture makes a clip unusable
+
+Outcome = dict[str, bytes] | UnusableClip  # the members of a sample, or why there is none
+
+
+def process_clip(source: ClipSource, settings: Preprocess) -> Outcome:
+    """Make one sample: read, find the face, align, cut the sound to the picture, encode."""
+    try:
+        return shards.encode_sample(_align(source, settings))
+    except UnusableClip as unusable:
+        return unusable
+    except Exception as error:  # a detector is a plugin and may fail in any way; one clip never ends the run
+        return UnusableClip("crashed", f"{type(error).__name__}: {error}")
+
+
+def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
+    """One clip of a corpus as it is stored."""
+    video = media.read_video(source.video, settings.fps)
+    n_frames = len(video.frames)
+    if n_frames < settings.min_frames:
+        raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
+    waveform = _sound(source, video, settings)
+    landmarks = detector_of(settings)(video.frames)
+    crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
+        video.frames,
+        landmarks,
+        settings.size,
+        (settings.margin_side, settings.margin_above, settings.margin_below),
+        settings.smooth_frames,
+        settings.max_gap_frames,
+    )
+    face_px = float(np.nanmedian(np.ptp(landmarks[..., 1], axis=1)))
+    info = {
+        "key": source.key,
+        "text": source.text,
+        "words": [asdict(word) for word in source.words] if source.words is not None else None,
+        "source": source.video.name,
+        "source_fps": round(video.source_fps, 4),
+        "source_size": [video.frames.shape[2], video.frames.shape[1]],
+        "quality": {"face_height_px": round(face_px, 1), "interpolated_frames": n_interpolated},
+        "transforms": [[round(value, 5) for value in transform] for transform in transforms.reshape(-1, 6).tolist()],
+    }
+    return shards.StoredClip(
+        source.id, source.speaker, source.split, crops, waveform, crop_landmarks, video.fps, settings.sample_rate, info
+    )
+
+
+def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> Any:
+    """The clip's sound, float32 [T], from the first frame to the last."""
+    path, start = (source.audio, None) if source.audio else (source.video, video.start)
+    waveform = media.read_audio(path, settings.sample_rate, start)
+    n_samples = round(len(video.frames) / video.fps * settings.sample_rate)
+    if len(waveform) < n_samples - MAX_MISSING_SOUND_S * settings.sample_rate:
+        raise UnusableClip("no sound", f"only {len(waveform) / settings.sample_rate:.2f} s of it")
+    if np.abs(waveform).max() < 2**-14:
+        raise UnusableClip("no sound", "it is silent throughout")
+    return media.fit_length(waveform, n_samples)
+
+
+def detector_of(settings: Preprocess) -> LandmarkDetector:
+    """The recipe's detector, built once in each process."""
+    return _detector(settings.detector.model_dump_json())
+
+
+@cache
+def _detector(component: str) -> LandmarkDetector:
+    chosen = Component.model_validate_json(component)
+    detector: LandmarkDetector = registry.build("landmark_detectors", chosen.use, chosen.options)
+    return detector
