@@ -49,7 +49,7 @@ def fetch(url: str, path: Path, what: str, option: str) -> None:
     """
     needs = f"{what} needs {path.name}"
     if not settings.allowed:
-        raise DheadsError(f"{needs}: not here yet; the first recipe that uses it will fetch it from {url}")
+        raise DheadsError(f"{needs}: not here yet; the first recipe that uses it fetches it from {url}")
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

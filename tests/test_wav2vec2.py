@@ -176,7 +176,7 @@ def test_without_a_network_all_that_is_needed_is_said_in_one_line(tmp_path, monk
         registry.build("audio_encoders", "hubert")
     said = str(caught.value)
     assert said == (
-        "audio encoder 'hubert' (model base) needs hubert_fairseq_base_ls960.pth, and it can't be fetched from "
+        "audio encoder 'hubert' (model base, MIT) needs hubert_fairseq_base_ls960.pth, and it can't be fetched from "
         f"{bundles.ADDRESS}hubert_fairseq_base_ls960.pth (no network): put the file into {tmp_path}/hub/checkpoints, "
         "or name your copy in the recipe (`weights: PATH` beside `use`)"
     )
@@ -190,7 +190,7 @@ def offline(*_: object, **__: object) -> object:
 def test_nothing_is_fetched_to_list_components(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it asks the network"))
-    with downloads.none(), pytest.raises(DheadsError, match="not here yet; the first recipe that uses it will fetch"):
+    with downloads.none(), pytest.raises(DheadsError, match="not here yet; the first recipe that uses it fetches it"):
         registry.build("audio_encoders", "wav2vec2")
 
 

@@ -74,7 +74,7 @@ def load(encoder: str, model: str, prefixes: Sequence[str], weights: str | None)
         raise DheadsError(
             f"{encoder} has no model {model!r}{registry.nearest(model, list(known))} Models: {', '.join(known)}."
         )
-    what = f"audio encoder {encoder!r} (model {model})"
+    what = f"audio encoder {encoder!r} (model {model}, {licence(known[model])})"
     return read_bundle(known[model], what, find_weights(known[model], what, weights))
 
 
