@@ -92,7 +92,8 @@ def recordings(tmp_path_factory):
 def test_speech_of_any_rate_gets_nearly_the_same_embeddings(encoder, recordings):
     def heard(rate):
         sound = torch.from_numpy(read_audio(recordings[rate], encoder.sample_rate))
-        return encode_speech(encoder, sound, frames_of(len(sound), 25, encoder.sample_rate), 25)
+        embeddings = encode_speech(encoder, sound, frames_of(len(sound), 25, encoder.sample_rate), 25)
+        return embeddings[20:]  # a recurrent one takes some frames to leave its first state
 
     own = heard(16000)
     spread = (own - own.mean(dim=0)).norm()
