@@ -16,6 +16,10 @@ class Encoder:
         return nn.functional.adaptive_avg_pool1d(waveform.abs(), 2 * n_frames).view(len(waveform), n_frames, 2)
 
 
+class FrameByFrame(Encoder):
+    stride_frames, context_frames = 1, 0
+
+
 class RateIsText(Encoder):
     sample_rate = "16000"  # type: ignore[assignment]
 
@@ -195,6 +199,7 @@ class RunningSum(nn.Module, Running):
 
 def test_good_encoders_conform() -> None:
     assert_conforms("audio_encoders", Encoder())
+    assert_conforms("audio_encoders", FrameByFrame())
     assert_conforms("audio_encoders", Trained(2))
     assert_conforms("audio_encoders", Running())
     assert_conforms("audio_encoders", RunningSum(1.0))

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from dheads_cli.model.speech import encode_speech, encode_stream
 from dheads_cli.protocols import StatefulAudioEncoder
 
-CLICKS = 9  # a click, spread over the middle of a window and over thirds of a frame
+CLICKS = 9  # spread over the middle of a window and over thirds of a frame
+LEAST_FRAMES = 24  # to hear them in
 CLICK_S, CLICK_HEIGHT, NOISE = 0.005, 0.9, 0.05
 RESPONSE_S = 0.5  # around a click, in which its response is looked for
 MAX_LAG_FRAMES, LEAST_OWN = 0.5, 0.75
@@ -52,17 +53,19 @@ class ClickResponse:
 
 
 def click_response(encoder: Any, fps: float) -> ClickResponse:
-    """Hear nine clicks of 5 ms, one by one, in soft noise, in the middle of one window each.
+    """Hear nine clicks of 5 ms, one by one, in soft noise, in the middle half of a window.
 
-    The change is against the same noise with the click at one end of the window, the further one: an encoder that
-    scales a window by its loudness changes everywhere when there is one click more. A stateful encoder hears each
+    Where a window is shorter than 24 frames, the host cuts 24 into such windows. The change is against the same noise with the click at one end, the further one: an encoder that scales a window
+    by its loudness changes everywhere when there is one click more. A stateful encoder hears each
     frame from a fresh state, with the sound of its context_frames: what it remembers of a click afterwards says
     nothing of which frame is which.
     """
     stride, context = encoder.stride_frames, encoder.context_frames
-    n_frames, per_frame = stride + 2 * context, encoder.sample_rate / fps
+    n_frames, per_frame = max(stride + 2 * context, LEAST_FRAMES), encoder.sample_rate / fps
+    first = max(context, n_frames // 4)
     noise = NOISE * torch.randn(round(n_frames * per_frame), generator=torch.Generator().manual_seed(0))
-    times = [context + int(stride * (i + 0.5) / CLICKS) + (i % 3 * 2 + 1) / 6 for i in range(CLICKS)]  # frames
+    spacing = (n_frames - 2 * first) / CLICKS
+    times = [first + int(spacing * (i + 0.5)) + (i % 3 * 2 + 1) / 6 for i in range(CLICKS)]  # frames
     places = torch.tensor([*times, 0.5, n_frames - 0.5])  # frames; the last two are the references
     sounds = noise.repeat(len(places), 1)
     for sound, place in zip(sounds, places.tolist(), strict=True):
@@ -86,10 +89,13 @@ def click_response(encoder: Any, fps: float) -> ClickResponse:
 
 @torch.no_grad()
 def _each_fresh(encoder: Any, sounds: Tensor, n_frames: int) -> Tensor:
-    """Embeddings of one window, [N, T] -> [N, F, D]; a stateful encoder's are each from a fresh state."""
+    """Embeddings of F frames, [N, T] -> [N, F, D]; a stateful encoder's are each from a fresh state."""
     if not isinstance(encoder, StatefulAudioEncoder):
-        plain: Tensor = encoder(sounds, n_frames)
-        return plain
+        if n_frames == encoder.stride_frames + 2 * encoder.context_frames:
+            plain: Tensor = encoder(sounds, n_frames)
+            return plain
+        fps = encoder.sample_rate * n_frames / sounds.shape[1]
+        return torch.stack([encode_speech(encoder, sound, n_frames, fps) for sound in sounds])
     per_frame, n_window = sounds.shape[1] / n_frames, 2 * encoder.context_frames + 1
     length = round(n_window * per_frame)
     silence = round(encoder.context_frames * per_frame)
