@@ -16,6 +16,7 @@ from dheads_cli.conformance.audio_alignment import click_response
 from dheads_cli.data.media import read_audio
 from dheads_cli.model.speech import encode_speech, frames_of
 from dheads_cli.run import encoder_facts
+from dheads_cli.run.components import components
 
 SPEECH = Path(__file__).parent / "data" / "grid" / "s1" / "bbaf2n.mp4"
 RATES = (8000, 22050, 44100, 48000)
@@ -131,3 +132,15 @@ def test_a_frozen_encoder_s_facts_name_its_weights():
     assert found["weights"] == (
         "Whisper tiny.en encoder, whisper-tiny.en-encoder.safetensors sha256 de8ec05a5839, MIT"
     )
+
+
+def test_listing_shows_facts_and_why_some_have_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    found = {each["name"]: each["facts"] for each in components("audio_encoders")}
+    assert found["logmel"] == encoder_facts.facts_of("logmel")
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    logmel = "logmel 256 16000 7 frames either side (0.60 s) 107 frames (4.28 s) learned with the model"
+    assert logmel in shown
+    assert "hubert - - - - not built, see below" in shown
+    assert f"hubert: {found['hubert']['error']}" in shown
+    assert list(tmp_path.iterdir()) == []

@@ -55,10 +55,10 @@ class ClickResponse:
 def click_response(encoder: Any, fps: float) -> ClickResponse:
     """Hear nine clicks of 5 ms, one by one, in soft noise, in the middle half of a window.
 
-    Where a window is shorter than 24 frames, the host cuts 24 into such windows. The change is against the same noise with the click at one end, the further one: an encoder that scales a window
-    by its loudness changes everywhere when there is one click more. A stateful encoder hears each
-    frame from a fresh state, with the sound of its context_frames: what it remembers of a click afterwards says
-    nothing of which frame is which.
+    The change is against the same noise with the click at one end, the further one: an encoder that scales a window by
+    its loudness changes everywhere when there is one click more. A stateful encoder hears each frame from a fresh
+    state, with the sound of its context_frames: what it remembers of a click afterwards says nothing of which frame is
+    which. Where a window is shorter than 24 frames, as many are heard, in such windows.
     """
     stride, context = encoder.stride_frames, encoder.context_frames
     n_frames, per_frame = max(stride + 2 * context, LEAST_FRAMES), encoder.sample_rate / fps
