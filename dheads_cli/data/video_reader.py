@@ -1,0 +1,179 @@
+"""Video out of files: upright frames with square pixels at a constant rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dheads_cli.data.media_file import check_stream_length, open_media, packets_of, picture_stream, sound_stream
+from dheads_cli.errors import UnusableClip
+
+MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
+MAX_STILL_S = 1.0  # that a file may show one frame: a longer hole is no picture of who speaks
+LEAST_PIXEL_ASPECT = Fraction(1, 4)  # and its inverse; a pixel out of this is a damaged header's
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """A decoded video.
+
+    Attributes:
+        frames: uint8 RGB [F, H, W, 3], upright, pixels square, contiguous.
+        fps: constant frame rate of `frames`.
+        source_fps: mean frame rate of the file.
+        start: time of the first frame on the file's clock, s; the sound may begin earlier or later.
+        sound_start: time of the first sample of the file's own sound, s; None where it has none.
+    """
+
+    frames: NDArray[np.uint8]
+    fps: float
+    source_fps: float
+    start: float
+    sound_start: float | None
+
+
+@dataclass
+class Timeline:
+    """When the file shows its frames, s on its clock; filled while they are decoded."""
+
+    times: list[float] = field(default_factory=list)
+    last_duration: float = 0.0  # 0 where the file does not say
+
+    def source_fps(self, default: float) -> float:
+        """Mean frame rate; `default` for a single frame."""
+        length = self.times[-1] - self.times[0]
+        return (len(self.times) - 1) / length if length > 0 else default
+
+    def end(self, default_fps: float) -> float:
+        """When the last frame goes."""
+        return self.times[-1] + (self.last_duration or 1 / self.source_fps(default_fps))
+
+
+def read_video(path: Path | str, fps: float) -> VideoClip:
+    """Decode a video at a constant frame rate; frame k is the one shown nearest to k / fps.
+
+    Raises:
+        UnusableClip: no picture in it, damaged, cut short, or too long for memory.
+    """
+    path = Path(path)
+    with open_media(path) as container:
+        stream = picture_stream(path, container)
+        timeline = Timeline()
+        shown = _decode(path, container, stream, timeline)
+        frames = _collect(path, _at_constant_rate(shown, timeline, fps))
+        check_stream_length(path, stream, timeline.end(fps))
+        sound_start = _sound_start(path, container)
+    return VideoClip(frames, float(fps), timeline.source_fps(fps), timeline.times[0], sound_start)
+
+
+def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iterator[NDArray[np.uint8]]:
+    """A file's frames in the order of their times, which go into the timeline."""
+    times, shape = timeline.times, None
+    for packet in packets_of(path, container, stream):
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise UnusableClip("damaged", f"{path}: frame {len(times)} can't be decoded")
+            time = _time(frame, stream, container.format.name, times)
+            if times and time < times[-1]:
+                raise UnusableClip("damaged", f"{path}: the time of frame {len(times)} runs backwards")
+            if times and time > times[-1] + MAX_STILL_S:
+                raise UnusableClip("damaged", f"{path}: it has no picture from {times[-1]:.2f} to {time:.2f} s")
+            picture = _upright(path, frame, stream.sample_aspect_ratio)
+            if shape not in (None, picture.shape):
+                raise UnusableClip("damaged", f"{path}: frame {len(times)} changes size")
+            shape = picture.shape
+            times.append(time)
+            duration = float(frame.duration * frame.time_base) if frame.duration else 0.0
+            timeline.last_duration = min(duration, MAX_STILL_S)
+            yield picture
+    if not times:
+        raise UnusableClip("damaged", f"{path} has no frame that can be decoded")
+
+
+def _time(frame: Any, stream: Any, container_name: str, before: list[float]) -> float:
+    """When a frame is shown, s on the file's clock.
+
+    AVI stores frames in the order of decoding and no time of showing: FFmpeg's guess for reordered frames goes to and
+    fro, while a decoder gives them in order, one for each packet. Bare streams store no times at all.
+    """
+    ticks = frame.dts if container_name == "avi" else frame.pts
+    if ticks is not None:
+        return float(ticks * frame.time_base)
+    return before[-1] + float(1 / stream.guessed_rate) if before else 0.0
+
+
+def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None) -> NDArray[np.uint8]:
+    """A decoded frame as contiguous RGB with square pixels, turned and mirrored as its display matrix asks."""
+    picture = rgb_of(frame, *_square_size(path, frame.width, frame.height, pixel_aspect))
+    if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
+        # x' = a x + c y, y' = b x + d y, where the matrix begins a b u c d v, in 16.16 fixed point
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        if abs(b) > abs(a):
+            picture, a, d = picture.transpose(1, 0, 2), c, b
+        picture = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    # PyAV's array can be a view with padded rows, which some readers (MediaPipe) take for a dense one.
+    return np.ascontiguousarray(picture)
+
+
+def rgb_of(frame: Any, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
+    """A decoded frame as RGB, uint8 [H, W, 3]; rows may be padded."""
+    rgb: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
+    return rgb
+
+
+def _square_size(path: Path, width: int, height: int, pixel_aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height after stretching the pixels along their shorter side until they are square."""
+    aspect = pixel_aspect or Fraction(1)
+    if not LEAST_PIXEL_ASPECT <= aspect <= 1 / LEAST_PIXEL_ASPECT:
+        raise UnusableClip("damaged", f"{path}: its pixels are said to be {aspect} times as wide as high")
+    if abs(aspect - 1) < Fraction(1, 100):  # encoders write such for what is square, and resampling would blur
+        return width, height
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
+def _at_constant_rate(
+    shown: Iterator[NDArray[np.uint8]], timeline: Timeline, fps: float
+) -> Iterator[NDArray[np.uint8]]:
+    """For each output time k / fps after the first frame's, the frame whose time is nearest."""
+    n_frames, last = 0, None
+    for picture in shown:
+        if last is not None:
+            middle = (timeline.times[-2] + timeline.times[-1]) / 2 - timeline.times[0]
+            while n_frames / fps < middle - 1e-6:
+                yield last
+                n_frames += 1
+        last = picture
+    # The last output frame begins half a frame before the end at the latest; a lone picture makes one.
+    end = timeline.end(fps) - timeline.times[0] - 0.5 / fps
+    while last is not None and (n_frames == 0 or n_frames / fps < end - 1e-6):
+        yield last
+        n_frames += 1
+
+
+def _collect(path: Path, pictures: Iterator[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Stack pictures [H, W, 3] to [F, H, W, 3], in memory that grows in place: never twice the size of the clip."""
+    first = next(pictures)
+    frames, n_frames = np.empty((64, *first.shape), np.uint8), 1
+    frames[0] = first
+    for picture in pictures:
+        if (n_frames + 1) * picture.nbytes > MAX_CLIP_BYTES:
+            raise UnusableClip("too long", f"{path} holds over {MAX_CLIP_BYTES >> 30} GiB of frames: cut it up")
+        if n_frames == len(frames):
+            frames.resize((2 * n_frames, *first.shape), refcheck=False)
+        frames[n_frames] = picture
+        n_frames += 1
+    frames.resize((n_frames, *first.shape), refcheck=False)
+    return frames
+
+
+def _sound_start(path: Path, container: Any) -> float | None:
+    if not container.streams.audio:
+        return None
+    stream = sound_stream(path, container)
+    return float((stream.start_time or 0) * stream.time_base)
