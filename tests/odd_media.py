@@ -172,7 +172,7 @@ def clicking(seconds: float, clicks: Sequence[float], rate: int = 16000) -> NDAr
     half = rate // 400
     for click in clicks:
         place = np.arange(-half, half + 1)
-        wave[round(click * rate) + place] = 0.5 * np.hanning(2 * half + 1) * np.cos(place * np.pi / 2)
+        wave[round(click * rate) + place] = 0.5 * np.hanning(2 * half + 1) * np.cos(2 * np.pi * 1000 * place / rate)
     return wave[None]
 
 

@@ -16,6 +16,7 @@ from dheads_cli.errors import UnusableClip
 
 MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
 MAX_STILL_S = 1.0  # that a file may show one frame: a longer hole is no picture of who speaks
+MAX_BACK_S = 0.2  # that a frame's stated time may lie before what the frames before it tell
 LEAST_PIXEL_ASPECT = Fraction(1, 4)  # and its inverse; a pixel out of this is a damaged header's
 
 
@@ -40,10 +41,55 @@ class VideoClip:
 
 @dataclass
 class Timeline:
-    """When the file shows its frames, s on its clock; filled while they are decoded."""
+    """When a file shows its frames; filled while they are decoded, in the order of showing.
 
+    Attributes:
+        stream: of the frames.
+        has_times: whether the file can state the frames' times; AVI can't, it only stores them one after another.
+        times: of the frames, s on the file's clock.
+        last_duration: of the last frame, s; 0 where the file does not say.
+    """
+
+    stream: Any
+    has_times: bool
     times: list[float] = field(default_factory=list)
-    last_duration: float = 0.0  # 0 where the file does not say
+    last_duration: float = 0.0
+    first_dts: int | None = None
+
+    def add(self, path: Path, frame: Any) -> None:
+        """Append a frame's time.
+
+        Raises:
+            UnusableClip: it does not follow from the times before.
+        """
+        duration = float(frame.duration * frame.time_base) if frame.duration else 0.0
+        nominal = float(1 / self.stream.guessed_rate) if self.stream.guessed_rate else 0.0
+        expected = self.times[-1] + (duration or nominal) if self.times else 0.0
+        time = self._stated(frame)
+        if time is None:
+            time = expected
+        elif self.times and time <= self.times[-1]:
+            # MPEG files state the times of some frames only, and FFmpeg's guesses between them go to and fro a little.
+            if time < expected - MAX_BACK_S:
+                raise UnusableClip("damaged", f"{path}: the time of frame {len(self.times)} runs backwards")
+            time = expected
+        elif self.times and time > self.times[-1] + MAX_STILL_S:
+            raise UnusableClip("damaged", f"{path}: it has no picture from {self.times[-1]:.2f} to {time:.2f} s")
+        self.times.append(time)
+        self.last_duration = min(duration, MAX_STILL_S)
+
+    def _stated(self, frame: Any) -> float | None:
+        """The time that the file states for a frame, s; None where it states none.
+
+        Where the file stores frames in the order of decoding without their times, a decoder gives one for each packet,
+        some packets late: the first one belongs to the first packet.
+        """
+        if self.has_times:
+            return None if frame.pts is None else float(frame.pts * frame.time_base)
+        if frame.dts is None:
+            return None
+        self.first_dts = frame.dts if self.first_dts is None else self.first_dts
+        return float((frame.dts - self.first_dts + (self.stream.start_time or 0)) * frame.time_base)
 
     def source_fps(self, default: float) -> float:
         """Mean frame rate; `default` for a single frame."""
@@ -51,7 +97,7 @@ class Timeline:
         return (len(self.times) - 1) / length if length > 0 else default
 
     def end(self, default_fps: float) -> float:
-        """When the last frame goes."""
+        """When the last frame goes, s on the file's clock."""
         return self.times[-1] + (self.last_duration or 1 / self.source_fps(default_fps))
 
 
@@ -64,7 +110,7 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
     path = Path(path)
     with open_media(path) as container:
         stream = picture_stream(path, container)
-        timeline = Timeline()
+        timeline = Timeline(stream, has_times=container.format.name != "avi")
         shown = _decode(path, container, stream, timeline)
         frames = _collect(path, _at_constant_rate(shown, timeline, fps))
         check_stream_length(path, stream, timeline.end(fps))
@@ -74,38 +120,19 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
 
 def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iterator[NDArray[np.uint8]]:
     """A file's frames in the order of their times, which go into the timeline."""
-    times, shape = timeline.times, None
+    shape = None
     for packet in packets_of(path, container, stream):
         for frame in packet.decode():
             if frame.is_corrupt:
-                raise UnusableClip("damaged", f"{path}: frame {len(times)} can't be decoded")
-            time = _time(frame, stream, container.format.name, times)
-            if times and time < times[-1]:
-                raise UnusableClip("damaged", f"{path}: the time of frame {len(times)} runs backwards")
-            if times and time > times[-1] + MAX_STILL_S:
-                raise UnusableClip("damaged", f"{path}: it has no picture from {times[-1]:.2f} to {time:.2f} s")
+                raise UnusableClip("damaged", f"{path}: frame {len(timeline.times)} can't be decoded")
+            timeline.add(path, frame)
             picture = _upright(path, frame, stream.sample_aspect_ratio)
             if shape not in (None, picture.shape):
-                raise UnusableClip("damaged", f"{path}: frame {len(times)} changes size")
+                raise UnusableClip("damaged", f"{path}: frame {len(timeline.times) - 1} changes size")
             shape = picture.shape
-            times.append(time)
-            duration = float(frame.duration * frame.time_base) if frame.duration else 0.0
-            timeline.last_duration = min(duration, MAX_STILL_S)
             yield picture
-    if not times:
+    if not timeline.times:
         raise UnusableClip("damaged", f"{path} has no frame that can be decoded")
-
-
-def _time(frame: Any, stream: Any, container_name: str, before: list[float]) -> float:
-    """When a frame is shown, s on the file's clock.
-
-    AVI stores frames in the order of decoding and no time of showing: FFmpeg's guess for reordered frames goes to and
-    fro, while a decoder gives them in order, one for each packet. Bare streams store no times at all.
-    """
-    ticks = frame.dts if container_name == "avi" else frame.pts
-    if ticks is not None:
-        return float(ticks * frame.time_base)
-    return before[-1] + float(1 / stream.guessed_rate) if before else 0.0
 
 
 def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None) -> NDArray[np.uint8]:

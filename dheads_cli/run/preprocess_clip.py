@@ -10,7 +10,7 @@ import numpy as np
 
 from dheads_cli import registry
 from dheads_cli.data import align, media, shards
-from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.corpora import ClipSource, read_words
 from dheads_cli.errors import UnusableClip
 from dheads_cli.protocols import LandmarkDetector
 from dheads_cli.recipe import Component, Preprocess
@@ -37,6 +37,7 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     if n_frames < settings.min_frames:
         raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
     waveform = _sound(source, video, settings)
+    words = read_words(source)
     landmarks = detector_of(settings)(video.frames)
     crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
         video.frames,
@@ -50,7 +51,7 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     info = {
         "key": source.key,
         "text": source.text,
-        "words": [asdict(word) for word in source.words] if source.words is not None else None,
+        "words": [asdict(word) for word in words] if words is not None else None,
         "source": source.video.name,
         "source_fps": round(video.source_fps, 4),
         "source_size": [video.frames.shape[2], video.frames.shape[1]],
@@ -64,7 +65,11 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
 
 def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> Any:
     """The clip's sound, float32 [T], from the first frame to the last."""
-    path, start = (source.audio, None) if source.audio else (source.video, video.start)
+    # A separate recording was taken out of the video: it begins where the video's own sound does, if there is any.
+    apart = video.start - (video.start if video.sound_start is None else video.sound_start)
+    path, start = (source.audio, apart) if source.audio else (source.video, video.start)
+    if source.audio and not source.audio.is_file():
+        raise UnusableClip("no sound", f"{source.audio} is missing")
     waveform = media.read_audio(path, settings.sample_rate, start)
     n_samples = round(len(video.frames) / video.fps * settings.sample_rate)
     if len(waveform) < n_samples - MAX_MISSING_SOUND_S * settings.sample_rate:
