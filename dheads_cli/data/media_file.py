@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from av.stream import Disposition
 from dheads_cli.errors import UnusableClip
 
 MAX_PIXELS = 8192 * 4320  # of a frame; a damaged header may claim any size
+
+STRICT = {"err_detect": "crccheck+explode"}  # FFmpeg's decoders else pass over checksums and errors
 
 
 @contextlib.contextmanager
@@ -27,9 +30,7 @@ def open_media(path: Path) -> Iterator[Any]:
                 raise UnusableClip("damaged", f"{path}: neither picture nor sound can be found in it")
             yield container
     except (av.FFmpegError, OSError) as error:
-        reason = "damaged" if isinstance(error, av.FFmpegError) and path.is_file() else "unreadable"
-        if isinstance(error, PermissionError):
-            reason = "unreadable"
+        reason = "damaged" if path.is_file() and os.access(path, os.R_OK) else "unreadable"
         raise UnusableClip(reason, f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -44,7 +45,7 @@ def picture_stream(path: Path, container: Any) -> Any:
         raise UnusableClip("no picture", f"{path} has no video stream")
     stream = _main(streams)
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    stream.codec_context.options = {**STRICT, "max_pixels": str(MAX_PIXELS)}
     return stream
 
 
@@ -58,6 +59,7 @@ def sound_stream(path: Path, container: Any) -> Any:
         raise UnusableClip("no sound", f"{path} has no audio stream")
     stream = _main(container.streams.audio)
     stream.thread_type = "NONE"
+    stream.codec_context.options = STRICT
     return stream
 
 
@@ -66,23 +68,31 @@ def _main(streams: Any) -> Any:
     return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
 
 
-def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """A stream's packets in the file's order, the last one empty.
+def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Decode a stream.
 
     Raises:
-        UnusableClip: one is damaged, or the whole file ends well before the length that it states.
+        UnusableClip: some of it is damaged, or the whole file ends well before the length that it states.
     """
-    end = 0.0
+    at, end = 0.0, 0.0
     for packet in container.demux():
         if packet.is_corrupt:
             raise UnusableClip("damaged", f"{path}: its {packet.stream.type} is cut short or overwritten")
         if packet.dts is not None:
             end = max(end, float((packet.dts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream is stream:
-            yield packet
+        if packet.stream is not stream:
+            continue
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            raise UnusableClip("damaged", f"{path}: its {stream.type} can't be decoded after {at:.2f} s") from error
+        for frame in frames:
+            at = frame.time or at
+            if isinstance(frame, av.VideoFrame) and frame.is_corrupt:
+                raise UnusableClip("damaged", f"{path}: its picture at {at:.2f} s is broken")
+            yield frame
     if container.duration is not None:
-        stated = (container.duration + (container.start_time or 0)) / av.time_base
-        check_length(path, "content", end, stated)
+        check_length(path, "content", end, (container.duration + (container.start_time or 0)) / av.time_base)
 
 
 def check_stream_length(path: Path, stream: Any, end: float) -> None:

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media_file import check_stream_length, open_media, packets_of, sound_stream
+from dheads_cli.data.media_file import check_stream_length, frames_of, open_media, sound_stream
 from dheads_cli.errors import UnusableClip
 
 MAX_OUT_OF_STEP_S = 0.01  # that samples may lie from their timestamps: containers round those to a few ms
@@ -45,12 +45,11 @@ def read_audio(path: Path | str, sample_rate: int, start: float | None = None) -
 
 def _decode(path: Path, container: Any, stream: Any) -> Iterator[tuple[float | None, int, NDArray[np.float32]]]:
     """A file's sound in pieces: time on the file's clock where it is known, s; rate, Hz; mono [T]."""
-    for packet in packets_of(path, container, stream):
-        for frame in packet.decode():
-            wave = mono_of(frame)
-            if not np.isfinite(wave).all():
-                raise UnusableClip("damaged", f"{path}: its sound holds values that are no numbers")
-            yield frame.time, frame.sample_rate, np.clip(wave, -1, 1)
+    for frame in frames_of(path, container, stream):
+        wave = mono_of(frame)
+        if not np.isfinite(wave).all():
+            raise UnusableClip("damaged", f"{path}: its sound holds values that are no numbers")
+        yield frame.time, frame.sample_rate, np.clip(wave, -1, 1)
 
 
 def _laid_out(

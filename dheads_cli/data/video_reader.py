@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media_file import check_stream_length, open_media, packets_of, picture_stream, sound_stream
+from dheads_cli.data.media_file import check_stream_length, frames_of, open_media, picture_stream, sound_stream
 from dheads_cli.errors import UnusableClip
 
 MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
@@ -121,16 +121,13 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
 def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iterator[NDArray[np.uint8]]:
     """A file's frames in the order of their times, which go into the timeline."""
     shape = None
-    for packet in packets_of(path, container, stream):
-        for frame in packet.decode():
-            if frame.is_corrupt:
-                raise UnusableClip("damaged", f"{path}: frame {len(timeline.times)} can't be decoded")
-            timeline.add(path, frame)
-            picture = _upright(path, frame, stream.sample_aspect_ratio)
-            if shape not in (None, picture.shape):
-                raise UnusableClip("damaged", f"{path}: frame {len(timeline.times) - 1} changes size")
-            shape = picture.shape
-            yield picture
+    for frame in frames_of(path, container, stream):
+        timeline.add(path, frame)
+        picture = _upright(path, frame, stream.sample_aspect_ratio)
+        if shape not in (None, picture.shape):
+            raise UnusableClip("damaged", f"{path}: frame {len(timeline.times) - 1} changes size")
+        shape = picture.shape
+        yield picture
     if not timeline.times:
         raise UnusableClip("damaged", f"{path} has no frame that can be decoded")
 
