@@ -137,8 +137,8 @@ def _encoded(stream: Any, track: Track) -> Iterator[Any]:
     """Packets of a track, a tenth of a second of sound at a time."""
     piece = track.rate // 10
     for begin in range(0, track.wave.shape[1], piece):
-        samples = np.ascontiguousarray(track.wave[:, begin : begin + piece])
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=track.layout)
+        packed = np.ascontiguousarray(track.wave[:, begin : begin + piece].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=track.layout)
         frame.sample_rate, frame.time_base = track.rate, Fraction(1, track.rate)
         frame.pts = round(track.start * track.rate) + begin
         yield stream.encode(frame)

@@ -99,6 +99,10 @@ def _from(path: Path, wave: NDArray[np.float32], rate: int, start: float) -> NDA
 
 def mono_of(frame: Any) -> NDArray[np.float32]:
     """Mean of the channels of a decoded frame, float32 [T]. (FFmpeg's own mono weighs each of two with 0.71.)"""
+    if frame.format.is_planar and frame.layout.nb_channels >= 8:
+        # PyAV 18 takes the planes of such a frame for one more than they are, and ends the process in reading it.
+        packed = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
+        frame = packed.resample(frame)[0]
     samples = frame.to_ndarray()  # planar [channels, T], packed [1, T * channels]
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
