@@ -91,8 +91,8 @@ def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             if isinstance(frame, av.VideoFrame) and frame.is_corrupt:
                 raise UnusableClip("damaged", f"{path}: its picture at {at:.2f} s is broken")
             yield frame
-    if container.duration is not None:
-        check_length(path, "content", end, (container.duration + (container.start_time or 0)) / av.time_base)
+    if container.duration is not None:  # some containers count it from 0, some from their start: the lesser
+        check_length(path, "content", end, container.duration / av.time_base)
 
 
 def check_stream_length(path: Path, stream: Any, end: float) -> None:
