@@ -57,10 +57,8 @@ def list_corpus(
     notes = [f"{root}: {_counted(len(found.clips), 'clip')}, laid out as {READERS[layout].NAME}", *tree.notes]
     notes += found.notes
     if found.others:
-        notes.append(
-            f"{_counted(len(found.others), 'other video')} in {root} no part of the layout {layout!r}, left out: "
-            f"{found.others[0]}{' ...' if len(found.others) > 1 else ''}"
-        )
+        more = f" ... ({len(found.others)})" if len(found.others) > 1 else ""
+        notes.append(f"left out, videos that are no part of the layout {layout!r}: {found.others[0]}{more}")
     clips = _with_keys(root, sorted(found.clips, key=lambda clip: (clip.id, clip.video)))
     clips, held_out = _hold_out(root, layout, clips, test_speakers)
     clips, how = with_splits(clips, layout, test_fraction, val_fraction)

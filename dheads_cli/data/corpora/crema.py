@@ -75,10 +75,14 @@ def _sounds(tree: Tree) -> dict[str, Path]:
 def _notes(clips: list[ClipSource], sounds: dict[str, Path]) -> list[str]:
     if not sounds:
         return [f"no .wav files ({SOUND_FOLDER}) are there: the sound in the videos is used"]
-    names = {clip.video.stem.lower() for clip in clips}
+    names = {clip.video.stem.lower(): clip.id for clip in clips}
     notes = []
-    if silent := sorted(names - sounds.keys()):
-        notes.append(f"{len(silent)} of {len(clips)} videos have no .wav and will be skipped: {', '.join(silent[:3])}")
-    if unseen := sorted(sounds.keys() - names):
-        notes.append(f"{len(unseen)} .wav files have no video and are left out: {', '.join(unseen[:3])}")
+    if silent := sorted(names[name] for name in names.keys() - sounds.keys()):
+        notes.append(f"videos without .wav, which will be skipped: {_some(silent)}")
+    if unseen := sorted(path.name for name, path in sounds.items() if name not in names):
+        notes.append(f"left out, .wav files without a video: {_some(unseen)}")
     return notes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" ... ({len(names)})" if len(names) > 3 else "")

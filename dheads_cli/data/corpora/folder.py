@@ -24,5 +24,5 @@ def read(tree: Tree) -> Found:
         audio = tree.path(sound) if sound else None
         found.clips.append(ClipSource("/".join(place), tree.path(video), speaker, split_by=speaker, audio=audio))
     if n_paired := sum(clip.audio is not None for clip in found.clips):
-        found.notes.append(f"{n_paired} videos have a sound file of the same name beside them, which is used")
+        found.notes.append(f"sound files beside videos, of the same name and used as their sound: {n_paired}")
     return found

@@ -51,7 +51,9 @@ def read(tree: Tree) -> Found:
     if found.clips and n_aligned < len(found.clips):
         found.notes.append(f"{n_aligned} of {len(found.clips)} clips have word alignments (.align)")
     if tree.sounds:
-        found.notes.append(f"{len(tree.sounds)} separate sound files are left alone: the videos hold their own sound")
+        found.notes.append(
+            f"separate sound files, left alone because the videos hold their own sound: {len(tree.sounds)}"
+        )
     return found
 
 

@@ -84,8 +84,8 @@ def list_tree(root: Path) -> Tree:
         waiting += [(*parts, name) for name in sorted(folders, reverse=True)]
     for files in (tree.videos, tree.sounds, tree.texts):
         files.sort(key=lambda file: file.parts)
-    tree.notes += _note(unreadable, "folders can't be read and are left out")
-    tree.notes += _note(odd, "names are broken links, no files or no UTF-8, and are left out")
+    tree.notes += _note(unreadable, "folders that can't be read")
+    tree.notes += _note(odd, "names that are broken links, no files or no UTF-8")
     return tree
 
 
@@ -126,7 +126,9 @@ def _is_utf8(name: str) -> bool:
 
 
 def _note(names: list[str], what: str) -> list[str]:
-    return [f"{len(names)} {what}: {', '.join(sorted(names)[:3])}{' ...' if len(names) > 3 else ''}"] if names else []
+    if not names:
+        return []
+    return [f"left out, {what}: {', '.join(sorted(names)[:3])}{f' ... ({len(names)})' if len(names) > 3 else ''}"]
 
 
 def folder_of(file: File) -> PurePath:

@@ -11,7 +11,8 @@ from dheads_cli.errors import UnusableClip
 GRID_UNITS_PER_S = 25_000  # of .align files
 GRID_SILENCES = ("sil", "sp")
 LRW_CLIP_S = 29 / 25  # the word is in the middle of every clip
-LRW_DURATION = re.compile(r"^Duration:\s*([0-9.]+)", re.MULTILINE)
+MAX_LRW_WORD_S = 2.0  # a word can be longer than the clip that is cut around its middle
+LRW_DURATION = re.compile(r"^Duration:\s*(\S+)", re.MULTILINE)
 
 
 def read_words(source: ClipSource) -> tuple[Word, ...] | None:
@@ -45,14 +46,15 @@ def _align(path: Path, text: str) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _lrw(source: ClipSource, text: str) -> tuple[Word, ...]:
-    """LRW's .txt: `Duration: 0.47 seconds` among its lines."""
-    match = LRW_DURATION.search(text)
+def _lrw(source: ClipSource, text: str) -> tuple[Word, ...] | None:
+    """LRW's .txt: `Duration: 0.47 seconds` among its lines; without that line only the word itself is known."""
+    if (match := LRW_DURATION.search(text)) is None:
+        return None
     try:
-        duration = float(match[1]) if match else 0.0
+        duration = float(match[1])
     except ValueError:
         duration = 0.0
-    if not 0 < duration <= LRW_CLIP_S + 0.5:
-        raise UnusableClip("damaged", f"{source.words_file}: no line `Duration: SECONDS seconds` that fits a clip")
+    if not 0 < duration <= MAX_LRW_WORD_S:
+        raise UnusableClip("damaged", f"{source.words_file}: {match[0]!r} is no word's length in seconds")
     begin, end = (LRW_CLIP_S - duration) / 2, (LRW_CLIP_S + duration) / 2
     return (Word(source.text or "", round(max(0.0, begin), 4), round(min(LRW_CLIP_S, end), 4)),)
