@@ -69,13 +69,12 @@ def _alignments(tree: Tree) -> dict[tuple[str, str], Path]:
     if SPEAKER.fullmatch(tree.above[-1]):
         beside = [tree.root.resolve().parent / name / tree.above[-1] for name in ("align", "alignments")]
         trees += [list_tree(folder) for folder in beside if folder.is_dir()]
-    alignments = {
-        (_speaker(some, text), text.stem.lower()): some.path(text)
-        for some in trees
-        for text in some.texts
-        if text.suffix == ".align"
-    }
+    found = [(_speaker(some, text), some, text) for some in trees for text in some.texts if text.suffix == ".align"]
     # One folder for the files of the only speaker there is.
     speakers = {speaker for video in tree.videos if (speaker := _speaker(tree, video))}
     lone = next(iter(speakers)) if len(speakers) == 1 else None
-    return {(speaker or lone, name): path for (speaker, name), path in alignments.items() if speaker or lone}
+    return {
+        (speaker, text.stem.lower()): some.path(text)
+        for its_speaker, some, text in found
+        if (speaker := its_speaker or lone) is not None
+    }
