@@ -81,7 +81,7 @@ def write_film(path: Path, frames: Frames, film: Film | None = None, tracks: Seq
         video = _add_video(container, film, frames[0].shape)
         sounds = [_add_sound(container, track) for track in tracks]
         container.start_encoding()
-        if cover is not None:
+        if cover is not None and film.cover is not None:
             container.mux(cover.encode(av.VideoFrame.from_ndarray(film.cover, format="rgb24")))
             container.mux(cover.encode(None))
         for index, frame in enumerate(frames):

@@ -280,6 +280,13 @@ def test_a_picture_is_one_frame_and_has_no_sound(tmp_path: Path) -> None:
         assert "no sound" in reason(lambda path=path: media.read_audio(path, 16000))
 
 
+def test_an_unknown_coding_is_damaged(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mov", [corner()] * 4, tracks=[Track(sine(), codec=PCM)])
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"sowt", b"yyyy"))
+    assert "its video is in a coding that is not known" in reason(lambda: media.read_video(path, 25))
+    assert "its audio is in a coding that is not known" in reason(lambda: media.read_audio(path, 16000))
+
+
 def test_sound_is_no_film(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a.wav", sine()).rename(tmp_path / "a.mp4")
     assert reason(lambda: media.read_video(path, 25)).startswith("no picture")

@@ -43,7 +43,7 @@ def picture_stream(path: Path, container: Any) -> Any:
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     if not (streams := [stream for stream in container.streams.video if not stream.disposition & still]):
         raise UnusableClip("no picture", f"{path} has no video stream")
-    stream = _main(streams)
+    stream = _main(path, streams)
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     stream.codec_context.options = {**STRICT, "max_pixels": str(MAX_PIXELS)}
     return stream
@@ -57,15 +57,18 @@ def sound_stream(path: Path, container: Any) -> Any:
     """
     if not container.streams.audio:
         raise UnusableClip("no sound", f"{path} has no audio stream")
-    stream = _main(container.streams.audio)
+    stream = _main(path, container.streams.audio)
     stream.thread_type = "NONE"
     stream.codec_context.options = STRICT
     return stream
 
 
-def _main(streams: Any) -> Any:
+def _main(path: Path, streams: Any) -> Any:
     """The stream that players take when left alone: the first one flagged so, else the first."""
-    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    if stream.codec_context is None:
+        raise UnusableClip("damaged", f"{path}: its {stream.type} is in a coding that is not known")
+    return stream
 
 
 def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
@@ -79,7 +82,7 @@ def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         if packet.is_corrupt:
             raise UnusableClip("damaged", f"{path}: its {packet.stream.type} is cut short or overwritten")
         if packet.dts is not None:
-            end = max(end, float((packet.dts + (packet.duration or 0)) * packet.time_base))
+            end = max(end, (packet.dts + (packet.duration or 0)) * float(packet.time_base))
         if packet.stream is not stream:
             continue
         try:

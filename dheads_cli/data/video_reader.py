@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ from dheads_cli.data.media_file import check_stream_length, frames_of, open_medi
 from dheads_cli.errors import UnusableClip
 
 MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
+FIRST_ROOM_BYTES = 1 << 28  # for frames, whatever length a file states
 MAX_STILL_S = 1.0  # that a file may show one frame: a longer hole is no picture of who speaks
 MAX_BACK_S = 0.2  # that a frame's stated time may lie before what the frames before it tell
 LEAST_PIXEL_ASPECT = Fraction(1, 4)  # and its inverse; a pixel out of this is a damaged header's
@@ -56,15 +59,17 @@ class Timeline:
     last_duration: float = 0.0
     first_dts: int | None = None
 
+    def __post_init__(self) -> None:
+        self.tick_s = float(self.stream.time_base)
+
     def add(self, path: Path, frame: Any) -> None:
         """Append a frame's time.
 
         Raises:
             UnusableClip: it does not follow from the times before.
         """
-        duration = float(frame.duration * frame.time_base) if frame.duration else 0.0
-        nominal = float(1 / self.stream.guessed_rate) if self.stream.guessed_rate else 0.0
-        expected = self.times[-1] + (duration or nominal) if self.times else 0.0
+        duration = frame.duration * self.tick_s if frame.duration else 0.0
+        expected = self.times[-1] + (duration or self._nominal_s()) if self.times else 0.0
         time = self._stated(frame)
         if time is None:
             time = expected
@@ -85,11 +90,15 @@ class Timeline:
         some packets late: the first one belongs to the first packet.
         """
         if self.has_times:
-            return None if frame.pts is None else float(frame.pts * frame.time_base)
+            return None if frame.pts is None else float(frame.pts * self.tick_s)
         if frame.dts is None:
             return None
         self.first_dts = frame.dts if self.first_dts is None else self.first_dts
-        return float((frame.dts - self.first_dts + (self.stream.start_time or 0)) * frame.time_base)
+        return float((frame.dts - self.first_dts + (self.stream.start_time or 0)) * self.tick_s)
+
+    def _nominal_s(self) -> float:
+        """How long the file says that a frame is shown, s."""
+        return float(1 / self.stream.guessed_rate) if self.stream.guessed_rate else 0.0
 
     def source_fps(self, default: float) -> float:
         """Mean frame rate; `default` for a single frame."""
@@ -112,7 +121,8 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
         stream = picture_stream(path, container)
         timeline = Timeline(stream, has_times=container.format.name != "avi")
         shown = _decode(path, container, stream, timeline)
-        frames = _collect(path, _at_constant_rate(shown, timeline, fps))
+        expected = round((container.duration or 0) / av.time_base * fps) + 2
+        frames = _collect(path, _at_constant_rate(shown, timeline, fps), expected)
         check_stream_length(path, stream, timeline.end(fps))
         sound_start = _sound_start(path, container)
     return VideoClip(frames, float(fps), timeline.source_fps(fps), timeline.times[0], sound_start)
@@ -133,7 +143,7 @@ def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iter
 
 
 def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None) -> NDArray[np.uint8]:
-    """A decoded frame as contiguous RGB with square pixels, turned and mirrored as its display matrix asks."""
+    """A decoded frame as RGB with square pixels, turned and mirrored as its display matrix asks."""
     picture = rgb_of(frame, *_square_size(path, frame.width, frame.height, pixel_aspect))
     if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
         # x' = a x + c y, y' = b x + d y, where the matrix begins a b u c d v, in 16.16 fixed point
@@ -141,8 +151,7 @@ def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None) -> NDArray[n
         if abs(b) > abs(a):
             picture, a, d = picture.transpose(1, 0, 2), c, b
         picture = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    # PyAV's array can be a view with padded rows, which some readers (MediaPipe) take for a dense one.
-    return np.ascontiguousarray(picture)
+    return picture
 
 
 def rgb_of(frame: Any, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
@@ -180,16 +189,19 @@ def _at_constant_rate(
         n_frames += 1
 
 
-def _collect(path: Path, pictures: Iterator[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Stack pictures [H, W, 3] to [F, H, W, 3], in memory that grows in place: never twice the size of the clip."""
+def _collect(path: Path, pictures: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.uint8]:
+    """Stack pictures [H, W, 3] to [F, H, W, 3], about `expected` of them: in one piece of memory that can grow.
+
+    Dense, as some readers (MediaPipe) take all arrays to be; PyAV's can be views with padded rows.
+    """
     first = next(pictures)
-    frames, n_frames = np.empty((64, *first.shape), np.uint8), 1
-    frames[0] = first
-    for picture in pictures:
-        if (n_frames + 1) * picture.nbytes > MAX_CLIP_BYTES:
+    room = max(1, min(expected, FIRST_ROOM_BYTES // first.nbytes))
+    frames, n_frames = np.empty((room, *first.shape), np.uint8), 0
+    for picture in itertools.chain([first], pictures):
+        if (n_frames + 1) * first.nbytes > MAX_CLIP_BYTES:
             raise UnusableClip("too long", f"{path} holds over {MAX_CLIP_BYTES >> 30} GiB of frames: cut it up")
         if n_frames == len(frames):
-            frames.resize((2 * n_frames, *first.shape), refcheck=False)
+            frames.resize((n_frames + n_frames // 2 + 1, *first.shape), refcheck=False)
         frames[n_frames] = picture
         n_frames += 1
     frames.resize((n_frames, *first.shape), refcheck=False)
