@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media_file import check_stream_length, frames_of, open_media, picture_stream, sound_stream
+from dheads_cli.data.media_file import check_stream_length, frames_of, open_media, picture_stream
 from dheads_cli.errors import UnusableClip
 
 MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
@@ -124,7 +124,7 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
         expected = round((container.duration or 0) / av.time_base * fps) + 2
         frames = _collect(path, _at_constant_rate(shown, timeline, fps), expected)
         check_stream_length(path, stream, timeline.end(fps))
-        sound_start = _sound_start(path, container)
+        sound_start = _sound_start(container)
     return VideoClip(frames, float(fps), timeline.source_fps(fps), timeline.times[0], sound_start)
 
 
@@ -208,8 +208,8 @@ def _collect(path: Path, pictures: Iterator[NDArray[np.uint8]], expected: int) -
     return frames
 
 
-def _sound_start(path: Path, container: Any) -> float | None:
+def _sound_start(container: Any) -> float | None:
     if not container.streams.audio:
         return None
-    stream = sound_stream(path, container)
+    stream = container.streams.audio[0]
     return float((stream.start_time or 0) * stream.time_base)

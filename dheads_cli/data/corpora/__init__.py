@@ -1,6 +1,6 @@
 """Read corpora as they lie on disk: which clips there are, who speaks, what is said, and who is held out.
 
-One file a layout; each has NAME (for people), `belongs` (is this video one of it?) and `read`.
+One file a layout; each has NAME (for people) and `read`, and those that can be recognised `belongs`.
 """
 
 from __future__ import annotations

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dheads_cli.data.corpora.clips import ClipSource, Found
-from dheads_cli.data.corpora.tree import File, Tree
+from dheads_cli.data.corpora.tree import Tree
 
 NAME = "a folder of videos, one speaker per folder"
-
-
-def belongs(_: Tree, video: File) -> bool:
-    """Whether a video belongs to such a corpus: any does."""
-    return bool(video.stem)
 
 
 def read(tree: Tree) -> Found:

@@ -34,7 +34,7 @@ def belongs(tree: Tree, video: File) -> bool:
 
 
 def read(tree: Tree) -> Found:
-    """GRID's clips. Their sound is the videos' own: the corpus's separate recordings are cut to other lengths."""
+    """GRID's clips. Their sound is the videos' own, which is in step; separate recordings are left alone."""
     found = Found([])
     aligned = _alignments(tree)
     for video in tree.videos:

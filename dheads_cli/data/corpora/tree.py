@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from dheads_cli.errors import DheadsError
 
@@ -129,8 +129,3 @@ def _note(names: list[str], what: str) -> list[str]:
     if not names:
         return []
     return [f"left out, {what}: {', '.join(sorted(names)[:3])}{f' ... ({len(names)})' if len(names) > 3 else ''}"]
-
-
-def folder_of(file: File) -> PurePath:
-    """The folder of a file below the tree's root."""
-    return PurePath(*file.parts[:-1])
