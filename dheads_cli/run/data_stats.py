@@ -184,8 +184,8 @@ def _measures(
     for name, values in sample.complete_quality(columns, described).items():
         measures[name] = told(values[stored], stored)
     rows = np.array([look.row for look in seen.looks], np.int64)
-    measures["eyes_like_same_speaker_r"] = told(clips.likeness_of_eyes(seen.looks), rows) | {"sample": True}
-    measures["landmarks_off_median_share"] = told(clips.stray_of_landmarks(seen.looks), rows) | {"sample": True}
+    measures["eyes_against_speaker_mean_r"] = told(clips.likeness_of_eyes(seen.looks), rows) | {"sample": True}
+    measures["landmarks_from_median_face_iod"] = told(clips.stray_of_landmarks(seen.looks), rows) | {"sample": True}
     return measures
 
 
@@ -221,7 +221,9 @@ def _checks(
         ),
         check_skipped(totals["skipped"], totals["clips"] + totals["skipped"], numbers["skipped"]),
         check_splits(numbers),
-        check_faces(of_sample["eye_sharpness_by_speaker"], of_sample["eye_sharpness"]),
+        check_faces(
+            of_sample["eye_sharpness_by_speaker"], of_sample["eye_sharpness"], clips.likeness_of_eyes(seen.looks)
+        ),
         check_sync(curve),
     ]
 

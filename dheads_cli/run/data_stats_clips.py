@@ -20,7 +20,7 @@ from dheads_cli.run.data_stats_sync import loudness_db, mouth_opening
 FRAMES_A_CLIP = 8  # evenly spaced, of which the mean face is made
 POINTS_A_CLIP = 3  # frames whose landmarks are kept
 ENVELOPE_HZ = 100  # minima and maxima of the sound, for drawing it
-N_SPEAKERS = 8  # with a mean face each
+N_SPEAKERS = 10  # with a mean face each
 MIN_CLIPS = 4  # fewer clips look sharp together wherever their faces are
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

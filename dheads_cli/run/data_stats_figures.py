@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dheads_cli.run.data_stats_checks import LAG_EARLY_S, LAG_LATE_S
 from dheads_cli.run.data_stats_clips import Look, MeanFace
 from dheads_cli.run.data_stats_measures import in_words
 from dheads_cli.run.data_stats_sync import LagCurve
@@ -51,7 +52,7 @@ def draw_histogram(axes: Axes, name: str, told: Mapping[str, Any]) -> None:
     axes.margins(x=0.01)
 
 
-def draw_minutes(axes: Axes, speakers: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> None:
+def draw_speakers(axes: Axes, speakers: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> None:
     """Clips of each speaker, by split, as bars beside each other."""
     colours = dict(zip(splits, (BLUE, ORANGE, "#4a9b6e", "#8a63b5", GRAY), strict=False))
     names = list(speakers)
@@ -65,13 +66,14 @@ def draw_minutes(axes: Axes, speakers: Mapping[str, Mapping[str, Any]], splits: 
     axes.margins(y=0.01)
     axes.set_xlabel("clips")
     axes.set_title("Clips by speaker and split")
-    axes.legend(fontsize=6.5, frameon=False, loc="lower right", labelcolor=INK)
+    if left.any():
+        axes.legend(fontsize=6.5, frameon=False, loc="lower right", labelcolor=INK)
 
 
 def draw_lag(axes: Axes, curve: LagCurve) -> None:
     """Correlation of mouth opening and loudness by lag, with a band of two standard errors."""
     lags, best = curve.lags, curve.best
-    axes.axvspan(-2 / 25 * curve.fps, 3 / 25 * curve.fps, color="#4a9b6e", alpha=0.16, linewidth=0)
+    axes.axvspan(LAG_EARLY_S * curve.fps, LAG_LATE_S * curve.fps, color="#4a9b6e", alpha=0.16, linewidth=0)
     axes.axhline(0, color=GRAY, linewidth=0.6)
     axes.fill_between(lags, curve.r - 2 * curve.error, curve.r + 2 * curve.error, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(lags, curve.r, color=BLUE, linewidth=1.5)
@@ -92,10 +94,10 @@ def draw_trace(axes: Axes, look: Look) -> None:
     opening = look.opening - np.nanmin(look.opening)
     scaled = opening / max(float(np.nanmax(opening)), 1e-6) * 2 - 1
     axes.plot((np.arange(len(scaled)) + 0.5) / look.fps, scaled, color=ORANGE, linewidth=1.5)
-    for word, begin, end in look.words:
-        axes.text((begin + end) / 2, 1.06, word, ha="center", va="bottom", fontsize=6.5)
+    for number, (word, begin, end) in enumerate(look.words):  # neighbours on two lines: short words lie close
+        axes.text((begin + end) / 2, 1.06 + 0.2 * (number % 2), word, ha="center", va="bottom", fontsize=6.5)
     axes.set_xlim(0, seconds)
-    axes.set_ylim(-1.05, 1.3 if look.words else 1.05)
+    axes.set_ylim(-1.05, 1.5 if look.words else 1.05)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("time [s]", labelpad=1)

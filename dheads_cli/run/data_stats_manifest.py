@@ -18,7 +18,7 @@ from dheads_cli.data import shards
 
 LABELS = ("split", "speaker", "reason", "shard")
 N_EXAMPLES = 3  # of skipped clips for each reason, and of whatever is in two splits
-ROWS_A_STEP = 20_000  # of the progress bar
+ROWS_A_STEP = 5_000  # of the progress bar
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_columns(folder: Path) -> Columns:
     codes, known = {label: array("i") for label in LABELS}, {label: dict[str, int]() for label in LABELS}
     source = array("Q")
     quality: dict[str, tuple[array[int], array[float]]] = {}
-    with console.progress("manifest", unit="rows") as bar:
+    with console.progress("manifest", total=_n_lines(path), unit="rows") as bar:
         for number, (at, row) in enumerate(shards.iterate_rows(path)):
             places = row.members.values()
             numbers["offset"].append(at)
@@ -95,6 +95,11 @@ def read_columns(folder: Path) -> Columns:
         quality={measure: _spread(rows, values, len(source)) for measure, (rows, values) in sorted(quality.items())},
         **columns,
     )
+
+
+def _n_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
 
 
 def numbers_in(quality: Mapping[str, Any]) -> dict[str, float]:

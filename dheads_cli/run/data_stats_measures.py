@@ -12,7 +12,7 @@ N_BINS = 40
 N_OUTLIERS = 6  # listed for each measure
 FENCE = 3.0  # Tukey's outer fences: so many interquartile ranges beyond the quartiles
 PERCENTILES = {"min": 0, "p1": 1, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "p99": 99, "max": 100}
-UNITS = ("px", "s", "ms", "hz", "db", "dbfs", "lufs", "deg", "frames", "share", "fps", "percent")
+UNITS = ("px", "s", "ms", "hz", "db", "dbfs", "lufs", "deg", "frames", "share", "fps", "percent", "r", "iod")
 
 
 def distribution(values: NDArray[np.float64], rows: NDArray[np.int64], id_of: Callable[[int], str]) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def _edges(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.f
     if low < high:
         values = values[(values >= low) & (values <= high)]
     first, last = float(values.min()), float(values.max())
+    if last - first <= 1e-9 * max(abs(first), abs(last)):  # all alike: one narrow bar
+        return np.linspace(first - 0.5, first + 0.5, N_BINS + 2)
     if last - first < N_BINS and np.array_equal(values, np.round(values)):
         return np.arange(first - 0.5, last + 1)
-    if last - first <= 1e-9 * max(abs(first), abs(last)):
-        return np.array([first - 0.5, first + 0.5])
     return np.linspace(first, last, N_BINS + 1)
 
 
@@ -66,6 +66,14 @@ def in_words(measure: str) -> str:
     """A measure's name for people: "face_height_px" is "face height [px]"."""
     *words, last = measure.split("_")
     if words and last in UNITS:
-        unit = {"hz": "Hz", "db": "dB", "dbfs": "dBFS", "lufs": "LUFS", "deg": "°", "percent": "%"}.get(last, last)
+        unit = {
+            "hz": "Hz",
+            "db": "dB",
+            "dbfs": "dBFS",
+            "lufs": "LUFS",
+            "deg": "°",
+            "percent": "%",
+            "iod": "eye distances",
+        }.get(last, last)
         return f"{' '.join(words)} [{unit}]"
     return measure.replace("_", " ")

@@ -110,9 +110,9 @@ def _sync(found: Stats) -> str:
     looks, curve = found.sample.looks, found.curve
     if not looks:
         return ""
-    plots = [] if curve is None else [_svg(lambda axes: figures.draw_lag(axes, curve), (4.6, 2.1))]
+    plots = [] if curve is None else [_svg(lambda axes: figures.draw_lag(axes, curve), (3.9, 1.9))]
     for look in figures.traced(looks, N_TRACES - len(plots) % 2):
-        plots.append(_svg(lambda axes, look=look: figures.draw_trace(axes, look), (4.6, 2.1)))
+        plots.append(_svg(lambda axes, look=look: figures.draw_trace(axes, look), (3.9, 1.9)))
     said = (
         "Mouth opening (orange) over the waveform (gray). Lips open as the sound begins and shut for b, p, m. "
         "The curve is Pearson's r over clips, with what changes slower than 0.44 s taken out."
@@ -169,7 +169,7 @@ def _splits(found: Stats) -> str:
     second = _table(["speaker", *columns, "clips by split"], rows)
     shown = dict(list(speakers.items())[:N_BARS])
     height = 0.75 + 0.16 * max(len(shown), 3)
-    bars = _svg(lambda axes: figures.draw_minutes(axes, shown, list(splits)), (4.6, height)) if splits else ""
+    bars = _svg(lambda axes: figures.draw_speakers(axes, shown, list(splits)), (3.9, height)) if splits else ""
     shared = [
         f"{_count(len(flagged), 'speaker')} in more than one split"
         + {"text": " (these splits are by text)", "speaker": " (these splits are by speaker!)"}.get(
@@ -204,7 +204,7 @@ def _words(found: Stats) -> str:
 
 def _made_by(found: Stats) -> str:
     rows = list(_flat(found.numbers["made_by"]))
-    return _table(["setting", "value"], rows) if rows else _none("No preprocess.yaml is beside the shards.")
+    return _table(["setting", "value"], rows, texts=True) if rows else _none("No preprocess.yaml is beside the shards.")
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterable[list[str]]:
@@ -223,14 +223,15 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{_text(title)}</h2>{body}</section>\n" if body else ""
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: bool = False) -> str:
+    """A table; numbers are set to the right, unless all cells are `texts`."""
     head = "".join(f"<th>{_text(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cell(cell, texts) for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(text: str) -> str:
-    numeric = re.fullmatch(r"[-+]?[\d,.]+(e[-+]\d+)?( [MG]B)?|-", text)
+def _cell(text: str, plain: bool) -> str:
+    numeric = not plain and re.fullmatch(r"[-+]?[\d,.]+(e[-+]\d+)?( [MG]B)?|-", text)
     return f'<td class="n">{_text(text)}</td>' if numeric else f"<td>{_text(text)}</td>"
 
 
