@@ -92,14 +92,14 @@ def gather(folder: Path, *, limit: int, seed: int) -> Stats:
     """All numbers of a corpus, and the clips that are shown."""
     columns = manifest.read_columns(folder)
     made_by = _made_by(folder)
-    settings = made_by.get("settings") if isinstance(made_by.get("settings"), dict) else {}
+    settings: dict[str, Any] = made_by.get("settings") or {}
     described = sample.read_descriptions(columns, folder, seed)
     fps = described.fps.most_common(1)[0][0] if described.fps else settings.get("fps")
     margins = _margins(settings)
     chosen = sample.choose_spread(columns, limit, seed)
     seen = clips.look_at(folder, {int(i): columns.row(int(i)) for i in chosen}, margins)
     curve = lag_curve([correlations(look.opening, look.loudness, look.fps) for look in seen.looks], fps or 25.0)
-    numbers = {
+    numbers: dict[str, Any] = {
         "corpus": str(folder),
         "seed": seed,
         "totals": _totals(columns, fps, described, seen),
@@ -133,8 +133,8 @@ def _made_by(folder: Path) -> dict[str, Any]:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DheadsError(f"{path} can't be read ({error}): restore it, or preprocess the corpus again.") from error
-    if not isinstance(record, dict):
-        raise DheadsError(f"{path} must hold settings by name, not {type(record).__name__}.")
+    if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
+        raise DheadsError(f"{path} must hold settings by name: restore it, or preprocess the corpus again.")
     return record
 
 
@@ -185,7 +185,7 @@ def _measures(
         measures[name] = told(values[stored], stored)
     rows = np.array([look.row for look in seen.looks], np.int64)
     measures["eyes_against_speaker_mean_r"] = told(clips.likeness_of_eyes(seen.looks), rows) | {"sample": True}
-    measures["landmarks_from_median_face_iod"] = told(clips.stray_of_landmarks(seen.looks), rows) | {"sample": True}
+    measures["landmarks_off_median_iod"] = told(clips.stray_of_landmarks(seen.looks), rows) | {"sample": True}
     return measures
 
 
@@ -216,8 +216,8 @@ def _checks(
     return [
         check_files(
             numbers["broken_shards"],
-            described.unreadable | seen.unreadable,
-            max(described.n_read, len(seen.looks)) + len(described.unreadable | seen.unreadable),
+            seen.unreadable | described.unreadable,
+            len(seen.looks) + len(seen.unreadable),
         ),
         check_skipped(totals["skipped"], totals["clips"] + totals["skipped"], numbers["skipped"]),
         check_splits(numbers),

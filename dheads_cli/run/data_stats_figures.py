@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 INK = "#2b3036"  # of text and axes; the page takes its own text colour in its place
 BLUE, ORANGE, RED, GRAY = "#3d7fc1", "#dd7a26", "#cf4436", "#8b929a"  # told apart on white and on black
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -46,14 +47,14 @@ def draw_histogram(axes: Axes, name: str, told: Mapping[str, Any]) -> None:
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(0, counts.max() * 2)
     outside = told["n"] - int(counts.sum())
-    beyond = f"; {outside:,} outside the axis" if outside else ""
-    axes.set_title(f"{in_words(name)}\n{told['n']:,} clips, median {told['median']:.3g}{beyond}")
+    beyond = f", {outside:,} outside" if outside else ""
+    axes.set_title(f"{textwrap.fill(in_words(name), 36)}\n{told['n']:,} clips, median {told['median']:.3g}{beyond}")
     axes.set_ylabel("clips")
     axes.margins(x=0.01)
 
 
 def draw_speakers(axes: Axes, speakers: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> None:
-    """Clips of each speaker, by split, as bars beside each other."""
+    """Clips of each speaker, by split."""
     colours = dict(zip(splits, (BLUE, ORANGE, "#4a9b6e", "#8a63b5", GRAY), strict=False))
     names = list(speakers)
     left = np.zeros(len(names))
@@ -65,9 +66,11 @@ def draw_speakers(axes: Axes, speakers: Mapping[str, Mapping[str, Any]], splits:
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.set_xlabel("clips")
-    axes.set_title("Clips by speaker and split")
+    axes.set_title("Clips by speaker and split", pad=16)
     if left.any():
-        axes.legend(fontsize=6.5, frameon=False, loc="lower right", labelcolor=INK)
+        spacing = {"handlelength": 1.0, "columnspacing": 1.0, "borderaxespad": 0.2}
+        above: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 5, **spacing}
+        axes.legend(fontsize=6.5, frameon=False, labelcolor=INK, **above)
 
 
 def draw_lag(axes: Axes, curve: LagCurve) -> None:
@@ -80,7 +83,7 @@ def draw_lag(axes: Axes, curve: LagCurve) -> None:
     axes.plot(lags[best], curve.r[best], "o", color=ORANGE, markersize=5)
     axes.set_ylim(min(-0.4, float(np.nanmin(curve.r)) - 0.05), max(0.5, float(np.nanmax(curve.r)) + 0.05))
     axes.set_xlim(lags[0], lags[-1])
-    axes.set_title(f"Mouth opening and loudness: r = {curve.r[best]:.2f} at lag {lags[best]:+d}, {curve.n_clips} clips")
+    axes.set_title(f"Mouth opening and loudness\nr = {curve.r[best]:.2f} at lag {lags[best]}, {curve.n_clips} clips")
     axes.set_xlabel("lips behind the sound [frames]; shaded: in step")
     axes.set_ylabel("correlation r")
 
@@ -111,7 +114,7 @@ def draw_scatter(axes: Axes, face: MeanFace, looks: Sequence[Look]) -> None:
     points = np.concatenate([look.points for look in looks])
     for (begin, end), colour in zip(POINT_GROUPS, ("#59a5ff", "#ffb347", "#7be08a", "#ff6f6f", "#e08aff"), strict=True):
         shown = points[:, begin:end].reshape(-1, 2)
-        axes.scatter(*shown.T, s=3, color=colour, alpha=0.25, linewidths=0, rasterized=True)
+        axes.scatter(shown[:, 0], shown[:, 1], s=3, color=colour, alpha=0.25, linewidths=0, rasterized=True)
     axes.set_xlim(0, size)
     axes.set_ylim(size, 0)
     axes.axis("off")
@@ -138,7 +141,8 @@ def traced(looks: Sequence[Look], n_clips: int) -> list[Look]:
     """A few clips to trace: those with known words first, as these tell most, each of another speaker if possible."""
     order = sorted(range(len(looks)), key=lambda place: (not looks[place].words, place))
     speakers: set[str] = set()
-    fresh, others = [], []
+    fresh: list[int] = []
+    others: list[int] = []
     for place in order:
         (others if looks[place].speaker in speakers else fresh).append(place)
         speakers.add(looks[place].speaker)

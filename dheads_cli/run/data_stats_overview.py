@@ -36,7 +36,7 @@ def draw_overview(found: Stats) -> bytes:
     heights = [0.55 + 0.25 * len(found.checks), 4.0, 2.1, 1.9 * n_plot_rows]
     with rc_context(figures.STYLE):
         figure = Figure(figsize=(WIDTH_IN, sum(heights)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1))
-        head, faces, sound, plots = figure.subfigures(len(heights), 1, height_ratios=heights)
+        head, faces, sound, plots = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
         _head(head, found, heights[0])
         _faces(faces, found)
         _sound(sound, found)
@@ -76,7 +76,7 @@ def _head(part: SubFigure, found: Stats, height_in: float) -> None:
 def _faces(part: SubFigure, found: Stats) -> None:
     """Contact sheet to the left, mean faces and the landmarks to the right."""
     looks, faces = found.sample.looks, found.sample.mean_faces
-    left, right = part.subfigures(1, 2, width_ratios=(1.06, 1))
+    left, right = part.subfigures(1, 2, squeeze=False, width_ratios=(1.06, 1)).flat
     (sheet,) = _empty(left, 1, 1)
     if not looks:
         sheet.text(0.5, 0.5, "no clip could be decoded", ha="center")
@@ -103,7 +103,6 @@ def _sound(part: SubFigure, found: Stats) -> None:
     if found.curve is not None:
         lag.axis("on")
         figures.draw_lag(lag, found.curve)
-        lag.set_title(lag.get_title(loc="left").replace(": ", "\n"))
     for axes, look in zip(traces, figures.traced(found.sample.looks, N_TRACES), strict=False):
         axes.axis("on")
         figures.draw_trace(axes, look)

@@ -7,6 +7,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 STYLE_SHEET = "data_stats.css"
 N_TILES, N_TRACES, N_SPEAKERS, N_BARS = 48, 6, 200, 20  # on the page
 FACE_PX, JPEG_QUALITY = 192, 82
+NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]\d+)?( [MG]B)?|-")
 
 
 def write_page(found: Stats, page: Path, picture: Path) -> None:
@@ -97,7 +99,7 @@ def _mean_faces(found: Stats) -> str:
     for face in faces:
         sharp = "" if face.sharpness is None else f", eyes {face.sharpness:.0%}"
         cells.append(_figure(_enlarged(face.picture), face.name, f"{_count(face.n_clips, 'clip')}{sharp}"))
-    scatter = _png(lambda axes: figures.draw_scatter(axes, faces[0], looks))
+    scatter = _png(partial(figures.draw_scatter, face=faces[0], looks=looks))
     cells.append(f'<figure><img src="{scatter}" alt=""><figcaption>landmarks of all</figcaption></figure>')
     said = (
         "The mean of all crops. Eyes and nostrils stay sharp where the alignment is right; the percentage is the "
@@ -110,9 +112,9 @@ def _sync(found: Stats) -> str:
     looks, curve = found.sample.looks, found.curve
     if not looks:
         return ""
-    plots = [] if curve is None else [_svg(lambda axes: figures.draw_lag(axes, curve), (3.9, 1.9))]
+    plots = [] if curve is None else [_svg(partial(figures.draw_lag, curve=curve), (3.9, 1.9))]
     for look in figures.traced(looks, N_TRACES - len(plots) % 2):
-        plots.append(_svg(lambda axes, look=look: figures.draw_trace(axes, look), (3.9, 1.9)))
+        plots.append(_svg(partial(figures.draw_trace, look=look), (3.9, 1.9)))
     said = (
         "Mouth opening (orange) over the waveform (gray). Lips open as the sound begins and shut for b, p, m. "
         "The curve is Pearson's r over clips, with what changes slower than 0.44 s taken out."
@@ -123,8 +125,7 @@ def _sync(found: Stats) -> str:
 def _measures(found: Stats) -> str:
     told = {name: measure for name, measure in found.numbers["measures"].items() if measure["n"]}
     plots = [
-        _svg(lambda axes, name=name, measure=measure: figures.draw_histogram(axes, name, measure), (3.1, 1.9))
-        for name, measure in told.items()
+        _svg(partial(figures.draw_histogram, name=name, told=measure), (3.1, 1.9)) for name, measure in told.items()
     ]
     marks = ("min", "p1", "p5", "median", "p95", "p99", "max")
     rows = [
@@ -169,7 +170,7 @@ def _splits(found: Stats) -> str:
     second = _table(["speaker", *columns, "clips by split"], rows)
     shown = dict(list(speakers.items())[:N_BARS])
     height = 0.75 + 0.16 * max(len(shown), 3)
-    bars = _svg(lambda axes: figures.draw_speakers(axes, shown, list(splits)), (3.9, height)) if splits else ""
+    bars = _svg(partial(figures.draw_speakers, speakers=shown, splits=list(splits)), (3.9, height)) if splits else ""
     shared = [
         f"{_count(len(flagged), 'speaker')} in more than one split"
         + {"text": " (these splits are by text)", "speaker": " (these splits are by speaker!)"}.get(
@@ -224,15 +225,15 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: bool = False) -> str:
-    """A table; numbers are set to the right, unless all cells are `texts`."""
-    head = "".join(f"<th>{_text(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(_cell(cell, texts) for cell in row)}</tr>" for row in rows)
+    """A table; columns of numbers are set to the right, unless all cells are `texts`."""
+    kinds = [
+        ' class="n"' if rows and not texts and all(NUMBER.fullmatch(row[place]) for row in rows) else ""
+        for place in range(len(columns))
+    ]
+    head = "".join(f"<th{kind}>{_text(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
+    lines = ("".join(f"<td{kind}>{_text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str, plain: bool) -> str:
-    numeric = not plain and re.fullmatch(r"[-+]?[\d,.]+(e[-+]\d+)?( [MG]B)?|-", text)
-    return f'<td class="n">{_text(text)}</td>' if numeric else f"<td>{_text(text)}</td>"
 
 
 def _figure(picture: NDArray[np.uint8], name: str, said: str) -> str:
