@@ -321,7 +321,7 @@ def test_the_terminal_shows_the_numbers_and_the_checks(shown: tuple[Ended, Path]
     ended, page = shown
     assert ended.code == 0, ended.stderr
     assert "6 clips, 2 speakers, 180 frames" in ended.stdout
-    assert "1 speakers are in two splits, such as s2" in ended.stdout
+    assert "speakers in two splits: 1, such as s2" in ended.stdout
     assert re.search(r"face height \[px\] +6 +100 ", ended.stdout)
     assert ended.stdout.splitlines()[-2:] == [str(page), str(page.with_suffix(".png"))]
 
@@ -363,7 +363,9 @@ def test_the_page_shows_clips_faces_traces_measures_and_what_made_it(shown: tupl
 def test_a_place_that_can_t_be_written_gives_a_clear_line(known: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = dheads("data", "stats", known, "-o", tmp_path / "file" / "below", "--limit", "0", "-q")
-    assert (ended.code, "can't be" in ended.stderr) == (2, True)
+    assert (ended.code, "can't be made: Not a directory" in ended.stderr) == (2, True)
+    ended = dheads("data", "stats", known, "-o", tmp_path / "picture.png", "-q")
+    assert (ended.code, "name the page (.html), or a folder" in ended.stderr) == (2, True)
 
 
 def test_names_from_the_corpus_are_text_on_the_page(tmp_path: Path) -> None:

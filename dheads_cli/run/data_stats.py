@@ -67,6 +67,11 @@ def stats(folder: Path, out: Path | None = None, *, limit: int = 200, seed: int 
         DheadsError: the folder is not a finished preprocessed corpus, or the page can't be written.
     """
     page = page_path(folder, out)
+    shards.find_manifest(folder)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)  # a wrong place is told before the work, not after
+    except OSError as error:
+        raise DheadsError(f"{page.parent} can't be made: {error.strerror or error}.") from error
     found = gather(folder, limit=limit, seed=seed)
     from dheads_cli.run.data_stats_page import write_page
     from dheads_cli.run.data_stats_table import show
@@ -81,6 +86,8 @@ def stats(folder: Path, out: Path | None = None, *, limit: int = 200, seed: int 
 
 def page_path(folder: Path, out: Path | None) -> Path:
     """Where the page goes: beside the corpus by default, since the corpus's folder is for preprocessing alone."""
+    if out is not None and out.suffix.lower() in (PICTURE_SUFFIX, ".pdf", ".json"):
+        raise DheadsError(f"{out}: name the page (.html), or a folder; the picture goes beside the page.")
     whole = folder.resolve()
     name = f"{whole.name}{PAGE_ENDING}"
     if out is None:

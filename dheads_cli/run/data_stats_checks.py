@@ -19,7 +19,7 @@ SKIPPED_LOOK, SKIPPED_BAD = 0.05, 0.25  # shares of a corpus's clips
 SHARP_GOOD, SHARP_LOOK = 0.85, 0.65
 # The same over all nine speakers, whose eyes differ: 0.78; 0.69, 0.54 and 0.41.
 SHARP_GOOD_MIXED, SHARP_LOOK_MIXED = 0.65, 0.5
-ODD_R = 0.8  # of a clip's eyes and its speaker's mean: GRID has 0.92 and more; moved by 2 px, half of the clips have less
+ODD_R = 0.8  # of a clip's eyes and its speaker's mean; GRID has 0.92 and more, half of it less when moved by 2 px
 LAG_EARLY_S, LAG_LATE_S = -0.08, 0.12  # of lips behind sound that is in step; GRID has 0.04 s and r = 0.38
 MIN_R = 0.1  # correlation below which lips and sound have little to do with each other
 MIN_ERRORS = 4  # standard errors that the greatest correlation must be above 0 to mean anything
@@ -40,10 +40,10 @@ def check_files(broken: Mapping[str, str], unreadable: Mapping[str, str], n_deco
     """Are the shards there, and the clips that were looked at whole?"""
     if broken:
         name, what = next(iter(broken.items()))
-        return Check("files", "bad", f"{len(broken)} shards are damaged, first {name}: {what}")
+        return Check("files", "bad", f"damaged shards: {len(broken)}, first {name}: {what}")
     if unreadable:
         clip, what = next(iter(unreadable.items()))
-        return Check("files", "bad", f"{len(unreadable)} clips can't be read, first {clip}: {what}")
+        return Check("files", "bad", f"clips that can't be read: {len(unreadable)}, first {clip}: {what}")
     return Check(
         "files", "good" if n_decoded else "unknown", f"every shard is there; {n_decoded} clips decoded, all whole"
     )
@@ -64,14 +64,14 @@ def check_splits(numbers: Mapping[str, Any]) -> Check:
     said = [f"{', '.join(empty)} without a usable clip"] if empty else []
     state: State = "look" if empty else "good"
     if count := leaks["sources"]["count"]:
-        state, said = "bad", [*said, f"{count} videos are in two splits, such as {leaks['sources']['examples'][0]}"]
+        state, said = "bad", [*said, f"videos in two splits: {count}, such as {leaks['sources']['examples'][0]}"]
     held_out = [name for name, where in leaks["speakers"].items() if rule == "speaker" or TEST_SPEAKERS in where]
     if held_out:
-        state, said = "bad", [*said, f"{len(held_out)} speakers are in two splits, such as {held_out[0]}"]
+        state, said = "bad", [*said, f"speakers in two splits: {len(held_out)}, such as {held_out[0]}"]
     texts = {pair: found for pair, found in leaks["texts"].items() if TEST_SPEAKERS not in pair.split(" & ")}
     if rule == "text" and texts:
         pair, found = next(iter(texts.items()))
-        state, said = "bad", [*said, f"{found['count']} texts are in {pair}, such as {found['examples'][0]!r}"]
+        state, said = "bad", [*said, f"texts in {pair}: {found['count']}, such as {found['examples'][0]!r}"]
     if not said and rule is None:
         return Check("splits", "unknown", "no video is in two splits; what they were made by is not recorded")
     ruled = "" if rule in (None, "video") else f", no {rule} either (the rule of these splits)"
