@@ -257,6 +257,14 @@ def test_one_clip_is_enough(tmp_path: Path) -> None:
     assert "too few to tell" in ended.stdout
 
 
+def test_clips_of_another_frame_rate_are_counted_and_no_lag_is_taken_of_them(tmp_path: Path) -> None:
+    clips = [face_clip((f"c{n}", "train", "s1", ""), n) for n in range(4)]
+    clips[3] = replace(clips[3], fps=50.0, waveform=clips[3].waveform[:9600])
+    found = numbers_of(store(tmp_path / "corpus", clips))
+    assert (found["totals"]["fps"], found["totals"]["other_fps"]) == (25, {"50.0": 1})
+    assert found["sample"]["mouth_and_loudness"]["clips"] == 3
+
+
 def test_no_decoded_clip_still_gives_the_numbers(known: Path) -> None:
     found = numbers_of(known, limit=0)
     assert (found["totals"]["clips"], found["totals"]["size_px"], found["sample"]["clips"]) == (6, None, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def gather(folder: Path, *, limit: int, seed: int) -> Stats:
     margins = _margins(settings)
     chosen = sample.choose_spread(columns, limit, seed)
     seen = clips.look_at(folder, {int(i): columns.row(int(i)) for i in chosen}, margins)
-    curve = lag_curve([correlations(look.opening, look.loudness, look.fps) for look in seen.looks], fps or 25.0)
+    curve = _curve(seen, fps)
     numbers: dict[str, Any] = {
         "corpus": str(folder),
         "seed": seed,
@@ -129,6 +130,13 @@ def gather(folder: Path, *, limit: int, seed: int) -> Stats:
     checks = _checks(numbers, described, seen, curve)
     numbers["checks"] = [asdict(check) for check in checks]
     return Stats(numbers, checks, seen, curve, _extremes(folder, columns, numbers["measures"]))
+
+
+def _curve(seen: clips.Sample, fps: float | None) -> LagCurve | None:
+    """The lag curve of the clips that have the corpus's frame rate: lags are counted in frames."""
+    if fps is None:
+        return None
+    return lag_curve([correlations(look.opening, look.loudness, fps) for look in seen.looks if look.fps == fps], fps)
 
 
 def _made_by(folder: Path) -> dict[str, Any]:
@@ -221,11 +229,7 @@ def _checks(
 ) -> list[Check]:
     totals, of_sample = numbers["totals"], numbers["sample"]
     return [
-        check_files(
-            numbers["broken_shards"],
-            seen.unreadable | described.unreadable,
-            len(seen.looks) + len(seen.unreadable),
-        ),
+        check_files(numbers["broken_shards"], seen.unreadable | described.unreadable, len(seen.looks)),
         check_skipped(totals["skipped"], totals["clips"] + totals["skipped"], numbers["skipped"]),
         check_splits(numbers),
         check_faces(
@@ -239,17 +243,15 @@ def _extremes(
     folder: Path, columns: manifest.Columns, measures: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, NDArray[np.uint8]]:
     """The middle frame of every outlier of the whole corpus's measures."""
-    outliers = [found for measure in measures.values() if not measure.get("sample") for found in _outliers(measure)]
+    outliers = [
+        found for measure in measures.values() if not measure.get("sample") for found in measure.get("outliers", [])
+    ]
     frames: dict[str, NDArray[np.uint8]] = {}
-    for line, clip_id in sorted({(found["line"], found["id"]) for found in outliers}):
-        try:
-            clip = clips.load_whole(folder, columns.row(line - 1))
-        except DheadsError:
-            continue  # told among the files: this is only its picture
-        frames[clip_id] = clip.frames[len(clip.frames) // 2]
+    lines = sorted({found["line"] for found in outliers})
+    with console.progress("outliers", total=len(lines), unit="clips") as bar:
+        for line in lines:
+            with contextlib.suppress(DheadsError):  # a damaged clip is told elsewhere: this is only its picture
+                clip = clips.load_whole(folder, columns.row(line - 1))
+                frames[clip.id] = clip.frames[len(clip.frames) // 2]
+            bar.advance(1)
     return frames
-
-
-def _outliers(measure: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = measure.get("outliers", [])
-    return found
