@@ -46,6 +46,8 @@ def draw_histogram(axes: Axes, name: str, told: Mapping[str, Any]) -> None:
     if counts.max() > 50 * max(1, np.median(counts[counts > 0])):
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(0, counts.max() * 2)
+    else:
+        axes.locator_params(axis="y", integer=True)
     outside = told["n"] - int(counts.sum())
     beyond = f", {outside:,} outside" if outside else ""
     axes.set_title(f"{textwrap.fill(in_words(name), 36)}\n{told['n']:,} clips, median {told['median']:.3g}{beyond}")

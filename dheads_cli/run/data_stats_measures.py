@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-N_BINS = 40
+N_BINS = 40  # of a histogram, at most
 N_OUTLIERS = 6  # listed for each measure
 FENCE = 3.0  # Tukey's outer fences: so many interquartile ranges beyond the quartiles
 PERCENTILES = {"min": 0, "p1": 1, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "p99": 99, "max": 100}
@@ -59,7 +59,8 @@ def _edges(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.f
         return np.linspace(first - 0.5, first + 0.5, N_BINS + 2)
     if last - first < N_BINS and np.array_equal(values, np.round(values)):
         return np.arange(first - 0.5, last + 1)
-    return np.linspace(first, last, N_BINS + 1)
+    n_bins = min(N_BINS, max(8, round(2 * len(values) ** 0.5)))  # few clips in many bins show nothing but gaps
+    return np.linspace(first, last, n_bins + 1)
 
 
 def in_words(measure: str) -> str:

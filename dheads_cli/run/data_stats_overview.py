@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH_IN, DPI = 15.0, 120
 N_COLUMNS, N_ROWS = 8, 4  # of the contact sheet
-N_FACES, N_TRACES, N_BARS = 7, 3, 14
+N_FACES, N_TRACES, N_BARS = 7, 3, 10
 PLOTS_A_ROW = 5
 COLOURS = {"good": "#2c8a57", "look": "#b57600", "bad": "#c73a2d", "unknown": "#7a838c"}
 
@@ -33,7 +33,8 @@ def draw_overview(found: Stats) -> bytes:
 
     measures = {name: told for name, told in found.numbers["measures"].items() if told["n"]}
     n_plot_rows = -(-(len(measures) + 1) // PLOTS_A_ROW)
-    heights = [0.55 + 0.25 * len(found.checks), 4.0, 2.1, 1.9 * n_plot_rows]
+    faces_in, sound_in = (4.0, 2.1) if found.sample.looks else (0.5, 0.1)
+    heights = [0.55 + 0.25 * len(found.checks), faces_in, sound_in, 1.9 * n_plot_rows]
     with rc_context(figures.STYLE):
         figure = Figure(figsize=(WIDTH_IN, sum(heights)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1))
         head, faces, sound, plots = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
@@ -99,6 +100,8 @@ def _faces(part: SubFigure, found: Stats) -> None:
 
 def _sound(part: SubFigure, found: Stats) -> None:
     """The lag curve, and a few clips' mouth opening over their waveform."""
+    if not found.sample.looks:
+        return
     lag, *traces = _empty(part, 1, N_TRACES + 1)
     if found.curve is not None:
         lag.axis("on")
