@@ -207,6 +207,14 @@ def test_one_clip_that_shows_something_else_is_named(tmp_path: Path) -> None:
     assert state(found, "faces") != "good"
 
 
+def test_people_whom_the_corpus_does_not_name_are_not_taken_for_one_speaker(tmp_path: Path) -> None:
+    clips = [face_clip((f"c{n}", "train", "unknown", ""), n, 0, (n, 2 * n)) for n in range(6)]
+    found = numbers_of(store(tmp_path / "corpus", clips))
+    assert found["sample"]["eye_sharpness_by_speaker"] is None
+    assert found["measures"]["eyes_against_speaker_mean_r"]["n"] == 0
+    assert "all speakers' mean face" in next(one["text"] for one in found["checks"] if one["name"] == "faces")
+
+
 def test_clips_are_chosen_from_every_speaker_and_split(known: Path) -> None:
     found = data_stats.gather(known, limit=3, seed=1)
     assert {(look.split, look.speaker) for look in found.sample.looks} == {
@@ -247,7 +255,7 @@ def test_nothing_is_known_of_a_corpus_without_usable_clips_but_it_is_told(tmp_pa
     ended = dheads("data", "stats", folder, "-q")
     assert ended.code == 0, ended.stderr
     assert "1 of 1 clips (100.0%), most for 'no face'" in ended.stdout
-    assert "No clip could be decoded." in (tmp_path / "corpus-stats.html").read_text()
+    assert "No clip was decoded." in (tmp_path / "corpus-stats.html").read_text()
 
 
 def test_one_clip_is_enough(tmp_path: Path) -> None:

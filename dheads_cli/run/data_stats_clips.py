@@ -22,6 +22,7 @@ POINTS_A_CLIP = 3  # frames whose landmarks are kept
 ENVELOPE_HZ = 100  # minima and maxima of the sound, for drawing it
 N_SPEAKERS = 10  # with a mean face each
 MIN_CLIPS = 4  # fewer clips look sharp together wherever their faces are
+UNKNOWN_SPEAKER = "unknown"  # whom a corpus does not name (data/corpora.py): many people, so no mean of one
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -180,9 +181,9 @@ def sharpness(looks: Sequence[Look]) -> float | None:
 
 
 def sharpness_by_speaker(looks: Sequence[Look]) -> float | None:
-    """Mean over clips of their own speaker's sharpness; None where no speaker has enough clips."""
+    """Mean over clips of their own speaker's sharpness; None where no known speaker has enough clips."""
     values = {speaker: sharpness([look for look in looks if look.speaker == speaker]) for speaker in _speakers(looks)}
-    known = [value for look in looks if (value := values[look.speaker]) is not None]
+    known = [value for look in looks if (value := values.get(look.speaker)) is not None]
     return float(np.mean(known)) if known else None
 
 
@@ -215,7 +216,7 @@ def stray_of_landmarks(looks: Sequence[Look]) -> NDArray[np.float64]:
 
 
 def _speakers(looks: Iterable[Look]) -> list[str]:
-    return sorted({look.speaker for look in looks})
+    return sorted({look.speaker for look in looks} - {UNKNOWN_SPEAKER})
 
 
 def _place(group: tuple[str, str]) -> tuple[int, str]:

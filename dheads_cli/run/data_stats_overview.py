@@ -80,7 +80,7 @@ def _faces(part: SubFigure, found: Stats) -> None:
     left, right = part.subfigures(1, 2, squeeze=False, width_ratios=(1.06, 1)).flat
     (sheet,) = _empty(left, 1, 1)
     if not looks:
-        sheet.text(0.5, 0.5, "no clip could be decoded", ha="center")
+        sheet.text(0.5, 0.5, "no clip was decoded", ha="center")
         return
     shown = figures.tiles(looks, N_COLUMNS * N_ROWS)
     canvas = np.full((N_ROWS * figures.TILE_PX, N_COLUMNS * figures.TILE_PX, 3), 255, np.uint8)

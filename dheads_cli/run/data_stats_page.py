@@ -70,7 +70,7 @@ def _checks(found: Stats) -> str:
 def _contact_sheet(found: Stats) -> str:
     looks = found.sample.looks
     if not looks:
-        return note("No clip could be decoded.")
+        return note("No clip was decoded.")
     cells = [captioned(picture, look.id, look.split) for look, picture in figures.tiles(looks, N_TILES)]
     said = f"Middle frames of {len(cells)} clips, speakers and splits in turn; every third with its landmarks."
     return note(said) + f'<div class="tiles">{"".join(cells)}</div>'
