@@ -9,6 +9,8 @@ import typer
 
 from dheads_cli.cli_options import Json, Overwrite, Quiet, Sets
 
+data_app = typer.Typer(help="Look into a preprocessed corpus.", rich_markup_mode=None)
+
 
 def preprocess(
     corpus: Annotated[Path, typer.Argument(help="Folder of videos: LRW, CREMA-D, GRID, or one folder a speaker.")],
@@ -41,3 +43,24 @@ def preprocess(
     run.preprocess(
         corpus, out or Path("data") / f"{corpus.resolve().name}-{settings.size}", settings, overwrite=overwrite
     )
+
+
+@data_app.command("stats")
+def data_stats(
+    corpus: Annotated[Path, typer.Argument(help="Folder that `dheads preprocess` wrote.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Page to write (.html), or a folder for it; without it, beside the corpus."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many clips are decoded, spread over speakers.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice of clips.")] = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Show what is in a preprocessed corpus, and whether it is good. Writes a page and a picture.
+
+    Example: dheads data stats data/grid-64
+    """
+    from dheads_cli.run.data_stats import stats
+
+    stats(corpus, out, limit=limit, seed=seed)

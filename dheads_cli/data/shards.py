@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,17 +174,39 @@ def read_rows(path: Path) -> list[ManifestRow]:
     Raises:
         DheadsError: a line is no manifest row.
     """
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(ManifestRow.from_json(line))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DheadsError(f"{path}:{number}: no manifest row ({error}). Preprocess the corpus again.") from error
-    return rows
+    return [row for _, row in iterate_rows(path)]
+
+
+def iterate_rows(path: Path) -> Iterator[tuple[int, ManifestRow]]:
+    """Read a manifest file row by row, each with the place of its line in the file, bytes.
+
+    Raises:
+        DheadsError: a line is no manifest row.
+    """
+    at = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = ManifestRow.from_json(line.decode())
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise DheadsError(
+                    f"{path}:{number}: no manifest row ({error}). Preprocess the corpus again."
+                ) from error
+            yield at, row
+            at += len(line)
 
 
 def read_manifest(folder: Path | str) -> list[ManifestRow]:
     """All rows of a preprocessed corpus.
+
+    Raises:
+        DheadsError: the folder is not a finished preprocessed corpus.
+    """
+    return read_rows(find_manifest(folder))
+
+
+def find_manifest(folder: Path | str) -> Path:
+    """The manifest of a preprocessed corpus.
 
     Raises:
         DheadsError: the folder is not a finished preprocessed corpus.
@@ -198,7 +220,7 @@ def read_manifest(folder: Path | str) -> list[ManifestRow]:
             else "`dheads preprocess CORPUS -o FOLDER` makes such a folder"
         )
         raise DheadsError(f"{folder} is not a preprocessed corpus (no {MANIFEST}): {hint}.")
-    return read_rows(path)
+    return path
 
 
 ClipRef = ManifestRow  # a row with status "ok" is all that finding a clip takes
@@ -242,27 +264,32 @@ class Corpus:
         return self._rows[clip_id]
 
     def read(self, ref: ClipRef) -> dict[str, bytes]:
-        """The stored bytes of a clip's members, by extension.
-
-        Raises:
-            DheadsError: its shard is missing or cut short.
-        """
-        path = self.folder / ref.shard
-        members = {}
-        try:
-            with path.open("rb") as shard:
-                for name, (at, size) in ref.members.items():
-                    shard.seek(at)
-                    members[name] = shard.read(size)
-        except OSError as error:
-            raise DheadsError(f"{path}: {error.strerror}; the corpus is incomplete.") from error
-        if any(len(members[name]) != size for name, (_, size) in ref.members.items()):
-            raise DheadsError(f"{path} is cut short: preprocess the corpus again.")
-        return members
+        """The stored bytes of a clip's members, by extension; see read_members."""
+        return read_members(self.folder, ref)
 
     def load(self, ref: ClipRef) -> StoredClip:
         """Read and decode a clip."""
         return decode_sample(self.read(ref))
+
+
+def read_members(folder: Path, ref: ClipRef) -> dict[str, bytes]:
+    """The stored bytes of a clip's members, by extension.
+
+    Raises:
+        DheadsError: its shard is missing or cut short.
+    """
+    path = folder / ref.shard
+    members = {}
+    try:
+        with path.open("rb") as shard:
+            for name, (at, size) in ref.members.items():
+                shard.seek(at)
+                members[name] = shard.read(size)
+    except OSError as error:
+        raise DheadsError(f"{path}: {error.strerror}; the corpus is incomplete.") from error
+    if any(len(members[name]) != size for name, (_, size) in ref.members.items()):
+        raise DheadsError(f"{path} is cut short: preprocess the corpus again.")
+    return members
 
 
 def damaged_clips(corpus: Corpus, rows: Sequence[ClipRef]) -> dict[str, str]:
