@@ -61,6 +61,6 @@ def data_stats(
 
     Example: dheads data stats data/grid-64
     """
-    from dheads_cli.run.data_stats import stats
+    from dheads_cli.run.data_stats.stats import stats
 
     stats(corpus, out, limit=limit, seed=seed)

@@ -18,8 +18,8 @@ from corpus import make_corpus
 from dheads_cli.data import shards
 from dheads_cli.data.align import mean_face_in_crop
 from dheads_cli.errors import DheadsError
-from dheads_cli.run import data_stats
-from dheads_cli.run.data_stats_page import page_text
+from dheads_cli.run.data_stats import stats as data_stats
+from dheads_cli.run.data_stats.page import page_text
 
 SIZE, FPS, RATE = 48, 25.0, 16000
 ROW = tuple[str, str, str, str]  # id, split, speaker, text

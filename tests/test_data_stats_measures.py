@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dheads_cli.run.data_stats_measures import distribution, in_words
+from dheads_cli.run.data_stats.measures import distribution, in_words
 
 
 def told(values: list[float]) -> dict[str, Any]:

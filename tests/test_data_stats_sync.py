@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dheads_cli.run.data_stats_sync import correlations, lag_curve, loudness_db, mouth_opening, without_slow
+from dheads_cli.run.data_stats.sync import correlations, lag_curve, loudness_db, mouth_opening, without_slow
 
 FPS = 25.0
 RANDOM = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data.corpora import TEST_SPEAKERS
-from dheads_cli.run.data_stats_sync import LagCurve
+from dheads_cli.run.data_stats.sync import LagCurve
 
 State = Literal["good", "look", "bad", "unknown"]
 

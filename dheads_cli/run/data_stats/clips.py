@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dheads_cli import console
 from dheads_cli.data import align, shards
 from dheads_cli.errors import DheadsError
-from dheads_cli.run.data_stats_sync import loudness_db, mouth_opening
+from dheads_cli.run.data_stats.sync import loudness_db, mouth_opening
 
 FRAMES_A_CLIP = 8  # evenly spaced, of which the mean face is made
 POINTS_A_CLIP = 3  # frames whose landmarks are kept

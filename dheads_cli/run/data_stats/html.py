@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dheads_cli.run import data_stats_figures as figures
+from dheads_cli.run.data_stats import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

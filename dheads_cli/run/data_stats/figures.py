@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.run.data_stats_checks import LAG_EARLY_S, LAG_LATE_S
-from dheads_cli.run.data_stats_clips import Look, MeanFace
-from dheads_cli.run.data_stats_measures import in_words
-from dheads_cli.run.data_stats_sync import LagCurve
+from dheads_cli.run.data_stats.checks import LAG_EARLY_S, LAG_LATE_S
+from dheads_cli.run.data_stats.clips import Look, MeanFace
+from dheads_cli.run.data_stats.measures import in_words
+from dheads_cli.run.data_stats.sync import LagCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dheads_cli.run import data_stats_figures as figures
-from dheads_cli.run.data_stats_table import SAID, by_size, facts
+from dheads_cli.run.data_stats import figures
+from dheads_cli.run.data_stats.table import SAID, by_size, facts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-    from dheads_cli.run.data_stats import Stats
+    from dheads_cli.run.data_stats.stats import Stats
 
 WIDTH_IN, DPI = 15.0, 120
 N_COLUMNS, N_ROWS = 8, 4  # of the contact sheet

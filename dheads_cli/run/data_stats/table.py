@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dheads_cli import console
-from dheads_cli.run.data_stats_measures import in_words
+from dheads_cli.run.data_stats.measures import in_words
 
 if TYPE_CHECKING:
-    from dheads_cli.run.data_stats import Stats
+    from dheads_cli.run.data_stats.stats import Stats
 
 N_SPEAKERS = 12  # in the terminal; the page has more, JSON has all
 SAID = {"good": "good", "look": "look at it", "bad": "BAD", "unknown": "-"}

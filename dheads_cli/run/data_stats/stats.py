@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from dheads_cli import console
 from dheads_cli.data import align, shards
 from dheads_cli.errors import DheadsError
-from dheads_cli.run import data_stats_clips as clips
-from dheads_cli.run import data_stats_manifest as manifest
-from dheads_cli.run import data_stats_sample as sample
-from dheads_cli.run.data_stats_checks import (
+from dheads_cli.run.data_stats import clips, manifest, sample
+from dheads_cli.run.data_stats.checks import (
     SPLIT_BY,
     Check,
     check_faces,
@@ -27,8 +25,8 @@ from dheads_cli.run.data_stats_checks import (
     check_splits,
     check_sync,
 )
-from dheads_cli.run.data_stats_measures import distribution
-from dheads_cli.run.data_stats_sync import LagCurve, correlations, lag_curve
+from dheads_cli.run.data_stats.measures import distribution
+from dheads_cli.run.data_stats.sync import LagCurve, correlations, lag_curve
 
 PAGE_ENDING, PICTURE_SUFFIX = "-stats.html", ".png"
 
@@ -74,8 +72,8 @@ def stats(folder: Path, out: Path | None = None, *, limit: int = 200, seed: int 
     except OSError as error:
         raise DheadsError(f"{page.parent} can't be made: {error.strerror or error}.") from error
     found = gather(folder, limit=limit, seed=seed)
-    from dheads_cli.run.data_stats_page import write_page
-    from dheads_cli.run.data_stats_table import show
+    from dheads_cli.run.data_stats.page import write_page
+    from dheads_cli.run.data_stats.table import show
 
     picture = page.with_suffix(PICTURE_SUFFIX)
     found.numbers["files"] = {"page": str(page), "picture": str(picture)}

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dheads_cli.files import write_atomically
-from dheads_cli.run import data_stats_figures as figures
-from dheads_cli.run.data_stats_html import captioned, count, enlarged, escaped, note, png, section, svg, table
-from dheads_cli.run.data_stats_measures import in_words
-from dheads_cli.run.data_stats_overview import draw_overview
-from dheads_cli.run.data_stats_sync import SLOW_S
-from dheads_cli.run.data_stats_table import SAID, by_size, facts, in_bytes, minutes, number
+from dheads_cli.run.data_stats import figures
+from dheads_cli.run.data_stats.html import captioned, count, enlarged, escaped, note, png, section, svg, table
+from dheads_cli.run.data_stats.measures import in_words
+from dheads_cli.run.data_stats.overview import draw_overview
+from dheads_cli.run.data_stats.sync import SLOW_S
+from dheads_cli.run.data_stats.table import SAID, by_size, facts, in_bytes, minutes, number
 
 if TYPE_CHECKING:
-    from dheads_cli.run.data_stats import Stats
+    from dheads_cli.run.data_stats.stats import Stats
 
-STYLE_SHEET = "data_stats.css"
+STYLE_SHEET = "page.css"
 N_TILES, N_TRACES, N_SPEAKERS, N_BARS = 48, 6, 200, 20  # on the page
 
 
@@ -48,7 +48,7 @@ def page_text(found: Stats) -> str:
         section("Words", _words(found)),
         section("What made it", _made_by(found)),
     ]
-    style = (files("dheads_cli.run") / STYLE_SHEET).read_text(encoding="utf-8")
+    style = (files(__package__) / STYLE_SHEET).read_text(encoding="utf-8")
     chips = "".join(f"<li>{escaped(fact)}</li>" for fact in facts(found.numbers))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>\n'

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dheads_cli import console
 from dheads_cli.data import shards
 from dheads_cli.errors import DheadsError
-from dheads_cli.run.data_stats_manifest import N_EXAMPLES, Columns, numbers_in
+from dheads_cli.run.data_stats.manifest import N_EXAMPLES, Columns, numbers_in
 
 MAX_DESCRIPTIONS = 20_000  # clips whose json is read; more are represented by a seeded choice
 N_WORDS = 40  # most frequent words that are told
