@@ -51,6 +51,11 @@ class Preprocess(Section):
     fps: Positive = Field(25, description="Frames a second of the clips; other rates are resampled.")
     sample_rate: Positive = Field(16000, description="Sample rate of the clips' sound, Hz.")
     detector: Component = Field(Component(use="mediapipe"), description="Landmark detector.")
+    which_face: Literal["speaking", "largest", "central"] = Field(
+        "speaking",
+        description="Which of several faces: the one whose lips move with the sound (the largest, where that is not "
+        "clear), the largest, or the most central.",
+    )
     smooth_frames: Positive = Field(7, description="Width of the window that smooths landmarks in time, frames; odd.")
     max_gap_frames: int = Field(5, ge=0, description="Longest run of frames without a face that is interpolated.")
     margin_side: Fraction = Field(0.11, description="Margin left and right of the mean face, share of the width.")

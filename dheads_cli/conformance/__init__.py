@@ -35,14 +35,19 @@ TESTS: dict[str, tuple[Test, ...]] = {
 def check(kind: str, name: str, options: Mapping[str, Any] | None = None) -> list[str]:
     """What is wrong with a registered component; empty where it conforms.
 
+    A component with an option `download` is built with it off: a check fetches nothing.
+
     Raises:
         DheadsError: the component itself says that it needs something of the user, such as an optional package.
     """
     options = dict(options or {})
     if wrong := registry.option_errors(kind, name, options):
         return list(wrong.values())
+    factory = registry.load(kind, name)
+    if "download" in registry.signature_of(factory):
+        options.setdefault("download", False)
     try:
-        component = registry.load(kind, name)(**options)
+        component = factory(**options)
     except DheadsError:
         raise
     except Exception as error:  # a plugin may fail in any way
