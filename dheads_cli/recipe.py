@@ -74,6 +74,25 @@ class Preprocess(Section):
     workers: int = Field(0, ge=0, description="Processes; 0 takes one for each core.")
 
 
+class Limits(Section):
+    """Least and most of a measure."""
+
+    min: float | None = Field(None, description="Clips with less are left out; None is no limit.")
+    max: float | None = Field(
+        None, validate_default=True, description="Clips with more are left out; None is no limit."
+    )
+
+    @field_validator("max")
+    @classmethod
+    def _some_value_fits(cls, most: float | None, info: ValidationInfo) -> float | None:
+        least = info.data.get("min")
+        if "min" in info.data and least is None and most is None:
+            raise PydanticCustomError("misfit", "is not given, and no min either: give one of them, such as {min: 60}")
+        if least is not None and most is not None and most < least:
+            raise PydanticCustomError("misfit", "is below min, so no clip fits")
+        return most
+
+
 class Data(Section):
     """Which shards a run reads."""
 
@@ -84,6 +103,16 @@ class Data(Section):
     speaker_balance: Fraction = Field(
         0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
     )
+    keep: dict[str, Limits] = Field(
+        {},
+        description="Clips of both splits that are used: measure -> {min: ..., max: ...}, such as face_height_px, "
+        "sharpness, av_lag_frames (see the manifest's `quality`).",
+    )
+
+    @property
+    def limits(self) -> dict[str, tuple[float | None, float | None]]:
+        """`keep` as plain pairs."""
+        return {name: (limits.min, limits.max) for name, limits in self.keep.items()}
 
 
 class Model(Section):
