@@ -36,10 +36,27 @@ class AudioEncoder(Protocol):
     at frame `j stride_frames - context_frames` (silence beyond the ends), and keeps the middle `stride_frames` of
     each. Training, sampling and streaming all use these windows, so they see the same embeddings.
 
+    Sound: the host resamples once, where it decodes a file, to `sample_rate`, and takes the mean of the channels. A
+    preprocessed corpus whose sound was stored at another rate is refused: resampled twice, it would not be the sound
+    that `animate` hears.
+
+    Alignment: embedding k belongs to frame k, which lasts from k / fps to (k + 1) / fps: the response to a click is
+    centred on the frame in which the click is, within half a frame (`conformance.audio_alignment`).
+
+    Receptive field: of a trained encoder, frames k - context_frames ... k + context_frames; of a frozen one, its whole
+    window, which lies from stride_frames + context_frames - 1 frames before frame k to as many after it at most; of a
+    stateful one, all before and context_frames after.
+
+    Latency: a stream gives an embedding once its window is known: context_frames after frame k has ended at the least,
+    stride_frames + context_frames after it has begun at the most.
+
     An encoder that is an nn.Module with parameters that require gradients is trained with the model and saved in
     its checkpoint. It must be translation-equivariant: embedding k depends only on frames k - context_frames ...
     k + context_frames, because training calls it on short pieces. A frozen one may use the whole window. One that
     remembers more than that is a StatefulAudioEncoder.
+
+    A frozen encoder may say which network it is in a property `weights`: a line with the network, its file, the
+    file's checksum and licence. `dheads components` shows it.
     """
 
     sample_rate: int  # Hz

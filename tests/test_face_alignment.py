@@ -99,7 +99,7 @@ def test_missing_weights_say_what_to_download_and_where_to_put_it(tmp_path: Path
     text = str(error.value)
     assert "\n" not in text
     assert all(f"https://www.adrianbulat.com/downloads/python-fan/{name}" in text for name in FILES)
-    assert f"to {tmp_path}" in text
+    assert text.startswith(str(tmp_path))
 
 
 def test_a_failed_download_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +108,12 @@ def test_a_failed_download_is_told_in_one_line(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     monkeypatch.setitem(sfd_detector.models_urls, "s3fd", "http://127.0.0.1:9/s3fd-619a316812.pth")
     with pytest.raises(DheadsError) as error:
-        FaceAlignment()
+        FaceAlignment(device="cpu")
     text = str(error.value)
-    assert text.startswith("face_alignment has no weights (http://127.0.0.1:9/s3fd-619a316812.pth can't be downloaded")
+    assert "\n" not in text
+    assert "can't be fetched from http://127.0.0.1:9/s3fd-619a316812.pth" in text
     assert str(tmp_path / "checkpoints") in text
-    assert "--set preprocess.detector.weights=FOLDER" in text
+    assert "`weights: FOLDER`" in text
 
 
 class Evil:
@@ -140,7 +141,7 @@ def test_files_of_the_right_tensors_are_loaded(tmp_path: Path) -> None:
     detector = FaceAlignment(weights=str(tmp_path), device="cpu", min_confidence=1.0)
     assert detector.all_faces(np.zeros((64, 64, 3), np.uint8)) == []
     assert [name in detector.weights for name in FILES] == [True, True]
-    assert detector_module.find_weights(str(tmp_path), download=False) == [tmp_path / name for name in FILES]
+    assert detector_module.find_weights(str(tmp_path)) == [tmp_path / name for name in FILES]
 
 
 def test_wrong_options_are_refused() -> None:

@@ -17,14 +17,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from dheads_cli import registry
-from dheads_cli.conformance import audio_encoders, conditioning, landmark_detectors, metrics, samplers
+from dheads_cli import downloads, registry
+from dheads_cli.conformance import (
+    audio_alignment,
+    audio_encoders,
+    conditioning,
+    landmark_detectors,
+    metrics,
+    samplers,
+)
 from dheads_cli.errors import DheadsError
 
 Test = Callable[[Any], Iterator[str]]  # a component -> what is wrong with it; its docstring is what must hold
 
 TESTS: dict[str, tuple[Test, ...]] = {
-    "audio_encoders": audio_encoders.TESTS,
+    "audio_encoders": (*audio_encoders.TESTS, *audio_alignment.TESTS),
     "landmark_detectors": landmark_detectors.TESTS,
     "conditioning": conditioning.TESTS,
     "samplers": samplers.TESTS,
@@ -33,9 +40,7 @@ TESTS: dict[str, tuple[Test, ...]] = {
 
 
 def check(kind: str, name: str, options: Mapping[str, Any] | None = None) -> list[str]:
-    """What is wrong with a registered component; empty where it conforms.
-
-    A component with an option `download` is built with it off: a check fetches nothing.
+    """What is wrong with a registered component; empty where it conforms. Nothing is downloaded for it.
 
     Raises:
         DheadsError: the component itself says that it needs something of the user, such as an optional package.
@@ -43,11 +48,9 @@ def check(kind: str, name: str, options: Mapping[str, Any] | None = None) -> lis
     options = dict(options or {})
     if wrong := registry.option_errors(kind, name, options):
         return list(wrong.values())
-    factory = registry.load(kind, name)
-    if "download" in registry.signature_of(factory):
-        options.setdefault("download", False)
     try:
-        component = factory(**options)
+        with downloads.none():
+            component = registry.load(kind, name)(**options)
     except DheadsError:
         raise
     except Exception as error:  # a plugin may fail in any way

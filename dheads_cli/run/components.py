@@ -7,6 +7,7 @@ from typing import Any
 
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
+from dheads_cli.run import encoder_facts
 
 
 def components(kind: str | None = None, *, check: bool = False) -> list[dict[str, Any]]:
@@ -18,7 +19,7 @@ def components(kind: str | None = None, *, check: bool = False) -> list[dict[str
 
     Returns:
         For each, {"kind", "name", "package", "version", "target", "options", "error"} and, where checked, "problems"
-        and perhaps "note".
+        and perhaps "note". An audio encoder has "facts" too, those of `encoder_facts.facts`.
 
     Raises:
         DheadsError: no such kind; or a checked component fails, after all are shown.
@@ -38,6 +39,8 @@ def components(kind: str | None = None, *, check: bool = False) -> list[dict[str
         found = [_described(entry) for entry in entries]
     columns = ["kind", "name", "package", "version", "options", *(["check"] if check else [])]
     console.table("", columns, [_row(each) for each in found])
+    if encoders := {each["name"]: each["facts"] for each in found if "facts" in each}:
+        encoder_facts.show(encoders)
     console.result(found)
     if failed := [each["name"] for each in found if each.get("problems")]:
         raise DheadsError(f"{len(failed)} of {len(found)} components fail: {', '.join(failed)}; the table says why")
@@ -63,7 +66,10 @@ def _described(entry: registry.Entry) -> dict[str, Any]:
         for name, parameter in parameters.items()
         if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
-    return described | {"options": options}
+    described["options"] = options
+    if entry.kind == "audio_encoders":
+        described["facts"] = encoder_facts.facts_of(entry.name)
+    return described
 
 
 def _checked(described: dict[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import registry
 from dheads_cli.data import align, media, quality, shards, tracking
-from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.corpora import ClipSource, read_words
 from dheads_cli.errors import UnusableClip
 from dheads_cli.protocols import ClipLandmarks, LandmarkDetector
 from dheads_cli.recipe import Component, Preprocess
@@ -36,11 +36,8 @@ def process_clip(source: ClipSource, settings: Preprocess) -> Outcome:
 
 def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     """One clip of a corpus as it is stored."""
-    video = media.read_video(source.video, settings.fps)
-    n_frames = len(video.frames)
-    if n_frames < settings.min_frames:
-        raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
-    waveform = _sound(source, video, settings)
+    video, waveform = read_clip(source, settings)
+    words = read_words(source)
     landmarks, n_faces = _landmarks(source, video, waveform, settings)
     margins = (settings.margin_side, settings.margin_above, settings.margin_below)
     crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
@@ -51,7 +48,7 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     info = {
         "key": source.key,
         "text": source.text,
-        "words": [asdict(word) for word in source.words] if source.words is not None else None,
+        "words": [asdict(word) for word in words] if words is not None else None,
         "source": source.video.name,
         "source_fps": round(video.source_fps, 4),
         "source_size": [video.frames.shape[2], video.frames.shape[1]],
@@ -61,6 +58,15 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     return shards.StoredClip(
         source.id, source.speaker, source.split, crops, waveform, crop_landmarks, video.fps, settings.sample_rate, info
     )
+
+
+def read_clip(source: ClipSource, settings: Preprocess) -> tuple[media.VideoClip, NDArray[np.float32]]:
+    """A clip's picture and its sound, float32 [T], from the first frame to the last."""
+    video = media.read_video(source.video, settings.fps)
+    n_frames = len(video.frames)
+    if n_frames < settings.min_frames:
+        raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
+    return video, _sound(source, video, settings)
 
 
 def _landmarks(
@@ -76,9 +82,14 @@ def _landmarks(
     return chosen, tracking.n_faces(tracks, max_gap)
 
 
-def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> Any:
+def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> NDArray[np.float32]:
     """The clip's sound, float32 [T], from the first frame to the last."""
-    path, start = (source.audio, None) if source.audio else (source.video, video.start)
+    path, start = source.video, video.start
+    if source.audio is not None:
+        if not source.audio.is_file():
+            raise UnusableClip("no sound", f"{source.audio} is missing")
+        # A recording apart was taken out of its video: it begins where the video's own sound does, if there is any.
+        path, start = source.audio, 0.0 if video.sound_start is None else video.start - video.sound_start
     waveform = media.read_audio(path, settings.sample_rate, start)
     n_samples = round(len(video.frames) / video.fps * settings.sample_rate)
     if len(waveform) < n_samples - MAX_MISSING_SOUND_S * settings.sample_rate:

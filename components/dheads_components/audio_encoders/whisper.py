@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -42,6 +44,12 @@ class Whisper(nn.Module):
         self.register_buffer("mel_filters", torch.zeros(N_MELS, N_FFT // 2 + 1))
         self.load_state_dict({name: tensor.float() for name, tensor in load_file(WEIGHTS).items()})
         self.requires_grad_(False).eval()
+
+    @cached_property
+    def weights(self) -> str:
+        """Network, file, checksum and licence."""
+        sha256 = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+        return f"Whisper tiny.en encoder, {WEIGHTS.name} sha256 {sha256[:12]}, MIT"
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, n_frames: int) -> Tensor:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dheads_cli import downloads
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, Landmarks
 
 NETWORK = "2DFAN-4"
-DOWNLOAD_TIMEOUT_S = 20
 
 
 class FaceAlignment:
@@ -37,7 +34,6 @@ class FaceAlignment:
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         batch_size: frames that are looked at together.
         min_confidence: lowest score of a face, in 0 ... 1.
-        download: whether files that are missing there are downloaded.
 
     Raises:
         DheadsError: a file is missing and can't be downloaded, or is not what it should be.
@@ -49,7 +45,6 @@ class FaceAlignment:
         device: str = "auto",
         batch_size: int = 16,
         min_confidence: float = 0.5,
-        download: bool = True,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -60,7 +55,7 @@ class FaceAlignment:
             place = str(choose_device(device))
         except DheadsError as error:
             raise DheadsError(f"face_alignment: {str(error).removeprefix('--')}") from error
-        self._files = find_weights(weights, download)
+        self._files = find_weights(weights)
         self._networks = _build(self._files, place, batch_size, min_confidence)
 
     @property
@@ -125,44 +120,26 @@ class FaceAlignment:
         return [sorted(found, key=lambda face: -float(np.prod(np.ptp(face, axis=0)))) for found in faces]
 
 
-def find_weights(folder: str | None, download: bool) -> list[Path]:
-    """The files of S3FD and of 2D-FAN, downloaded where they may be.
+def find_weights(folder: str | None) -> list[Path]:
+    """The files of S3FD and of 2D-FAN, downloaded where no folder is given.
 
     Raises:
-        DheadsError: one is missing, and why it can't be downloaded.
+        DheadsError: one is missing, or can't be downloaded.
     """
     from face_alignment import api
     from face_alignment.detection.sfd import sfd_detector
 
     place = Path(folder).expanduser() if folder else Path(torch.hub.get_dir()) / "checkpoints"
-    urls = [sfd_detector.models_urls["s3fd"], api.models_urls[NETWORK]]
-    files = [place / url.rsplit("/", 1)[-1] for url in urls]
-    missing = {file: url for file, url in zip(files, urls, strict=True) if not file.is_file()}
-    failed = "" if download and folder is None else "not downloaded"
-    for file, url in missing.items():
-        failed = failed or _download(url, file)
-    if missing and failed:
-        wanted = " and ".join(missing.values())
+    urls = {place / url.rsplit("/", 1)[-1]: url for url in (sfd_detector.models_urls["s3fd"], api.models_urls[NETWORK])}
+    missing = {file: url for file, url in urls.items() if not file.is_file()}
+    if missing and folder:
         raise DheadsError(
-            f"face_alignment has no weights ({failed}): download {wanted} to {place}"
-            + ("" if folder else ", or name a folder that holds them: --set preprocess.detector.weights=FOLDER")
+            f"{folder} has not all weights of the landmark detector 'face_alignment': download "
+            f"{' and '.join(missing.values())} into it"
         )
-    return files
-
-
-def _download(url: str, file: Path) -> str:
-    """Download a file, checked against the beginning of its sha256 that its name ends in; what went wrong, or ""."""
-    name_hash = torch.hub.HASH_REGEX.search(file.name)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), name_hash.group(1) if name_hash else None, sys.stderr.isatty())
-    except (URLError, OSError, RuntimeError) as error:
-        return f"{url} can't be downloaded: {getattr(error, 'reason', None) or error}"
-    finally:
-        socket.setdefaulttimeout(before)
-    return ""
+    for file, url in missing.items():
+        downloads.fetch(url, file, "landmark detector 'face_alignment'", "`weights: FOLDER` beside `use`")
+    return list(urls)
 
 
 def _build(files: list[Path], device: str, batch_size: int, min_confidence: float) -> Any:
