@@ -116,6 +116,26 @@ class LandmarkDetector(Protocol):
 
 
 @runtime_checkable
+class ClipLandmarks(LandmarkDetector, Protocol):
+    """A landmark detector that looks at no frame: it has the landmarks of each clip of a corpus already."""
+
+    def of_clip(self, clip_id: str, n_frames: int) -> Landmarks:
+        """Landmarks of a clip by its id in the corpus, such as "s1/bbaf2n".
+
+        Args:
+            clip_id: the path of its video below the corpus, without suffix.
+            n_frames: frames of the clip, at the frame rate it is preprocessed in.
+
+        Returns:
+            float32 [n_frames, 68, 2] px of the source's upright frames, NaN in frames without a face.
+
+        Raises:
+            UnusableClip: there are none for that clip, or not that many.
+        """
+        ...
+
+
+@runtime_checkable
 class Conditioning(Protocol):
     """How time and speech reach the U-Net's residual blocks."""
 

@@ -51,6 +51,11 @@ class Preprocess(Section):
     fps: Positive = Field(25, description="Frames a second of the clips; other rates are resampled.")
     sample_rate: Positive = Field(16000, description="Sample rate of the clips' sound, Hz.")
     detector: Component = Field(Component(use="mediapipe"), description="Landmark detector.")
+    which_face: Literal["speaking", "largest", "central"] = Field(
+        "speaking",
+        description="Which of several faces: the one whose lips move with the sound (the largest, where that is not "
+        "clear), the largest, or the most central.",
+    )
     smooth_frames: Positive = Field(7, description="Width of the window that smooths landmarks in time, frames; odd.")
     max_gap_frames: int = Field(5, ge=0, description="Longest run of frames without a face that is interpolated.")
     margin_side: Fraction = Field(0.11, description="Margin left and right of the mean face, share of the width.")
@@ -69,6 +74,25 @@ class Preprocess(Section):
     workers: int = Field(0, ge=0, description="Processes; 0 takes one for each core.")
 
 
+class Limits(Section):
+    """Least and most of a measure."""
+
+    min: float | None = Field(None, description="Clips with less are left out; None is no limit.")
+    max: float | None = Field(
+        None, validate_default=True, description="Clips with more are left out; None is no limit."
+    )
+
+    @field_validator("max")
+    @classmethod
+    def _some_value_fits(cls, most: float | None, info: ValidationInfo) -> float | None:
+        least = info.data.get("min")
+        if "min" in info.data and least is None and most is None:
+            raise PydanticCustomError("misfit", "is not given, and no min either: give one of them, such as {min: 60}")
+        if least is not None and most is not None and most < least:
+            raise PydanticCustomError("misfit", "is below min, so no clip fits")
+        return most
+
+
 class Data(Section):
     """Which shards a run reads."""
 
@@ -79,6 +103,16 @@ class Data(Section):
     speaker_balance: Fraction = Field(
         0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
     )
+    keep: dict[str, Limits] = Field(
+        {},
+        description="Clips of both splits that are used: measure -> {min: ..., max: ...}, such as face_height_px, "
+        "sharpness, av_lag_frames (see the manifest's `quality`).",
+    )
+
+    @property
+    def limits(self) -> dict[str, tuple[float | None, float | None]]:
+        """`keep` as plain pairs."""
+        return {name: (limits.min, limits.max) for name, limits in self.keep.items()}
 
 
 class Model(Section):

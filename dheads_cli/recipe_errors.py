@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
+from dheads_cli.recipe import COMPONENT_PATHS, Component, Limits, Recipe
 from dheads_cli.recipe_files import BASE
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow
 
@@ -82,6 +82,8 @@ def _words(item: Any, loc: Loc) -> str:
 def _nearest_key(loc: Loc) -> str:
     section = SECTIONS.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     here, key = list(section.model_fields), str(loc[-1])
+    if loc[:2] == ("data", "keep"):
+        here = list(Limits.model_fields)
     if section is Recipe:
         here.append(BASE)
     if (near := registry.nearest(key, here)) != ".":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dheads_cli.errors import DheadsError
@@ -184,7 +185,7 @@ def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
             inner = {"use": inner or field.default.use}
             if here in document.values:
                 document.values[(*here, "use")] = document.values[here]
-        elif field is None and inner is None:
+        elif inner is None and (field is None or isinstance(field.default, dict)):
             inner = {}
             document.keys.setdefault(here, where)
         if not isinstance(inner, dict):
@@ -219,6 +220,11 @@ def _lines(recipe: Recipe) -> Any:
 
 
 def _field(path: str, key: str, value: Any) -> Any:
+    if isinstance(value, dict) and value:
+        yield f"  {key}:", ""
+        for name, each in value.items():
+            yield f"    {flow(name)}: {flow(_plain(each))}", f"{path}.{name}"
+        return
     if not isinstance(value, Component):
         yield f"  {key}: {flow(_plain(value))}", path
     elif not value.options:
@@ -232,7 +238,7 @@ def _field(path: str, key: str, value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value.model_dump() if isinstance(value, Component) else value
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
 def _origins(recipe: Recipe, document: Document) -> dict[str, str]:
@@ -242,5 +248,7 @@ def _origins(recipe: Recipe, document: Document) -> dict[str, str]:
             continue
         loc: Loc = tuple(path.split("."))
         where = document.values.get(loc) or (document.values.get(loc[:-1]) if loc[-1] == "use" else None)
+        if where is None:  # a mapping that is given by one of its keys
+            where = next((at for inner, at in document.values.items() if inner[: len(loc)] == loc), None)
         origins[path] = "default" if where is None else "--set" if where.startswith("--set ") else where
     return origins

@@ -18,9 +18,11 @@ BUILT_IN = [(kind, name) for kind in registry.GROUPS for name in registry.entrie
 
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN)
 def test_what_is_installed_conforms(kind: str, name: str) -> None:
+    if wrong := registry.option_errors(kind, name, {}):
+        pytest.skip("; ".join(wrong.values()))
     try:
         assert check(kind, name) == []
-    except DheadsError as error:  # an optional package is not there
+    except DheadsError as error:  # an optional package or a file is not there
         pytest.skip(str(error))
 
 
@@ -59,6 +61,9 @@ class Detector:
         for k, frame in enumerate(frames):
             if self.all_faces(frame):
                 found[k] = self.points(frame)
+        if "remembers" in self.broken:
+            self.calls = getattr(self, "calls", 0) + 1
+            found += self.calls
         if "mirrored" in self.broken:
             found[:, 36:42], found[:, 42:48] = found[:, 42:48].copy(), found[:, 36:42].copy()
         return found.astype(np.float64) if "double" in self.broken else found
@@ -83,10 +88,24 @@ def test_a_good_detector_conforms() -> None:
         ("blind", "it finds no face in a portrait"),
         ("sees_ghosts", "all_faces of a blank image must be an empty list"),
         ("sees_ghosts", "noise frames must give NaN"),
+        ("remembers", "called again with the same frames, after others"),
     ],
 )
 def test_a_broken_detector_is_found(broken: str, words: str) -> None:
     assert words in "\n".join(problems("landmark_detectors", Detector(**{broken: True})))
+
+
+class KnowsAll(Detector):
+    """Has landmarks for any clip, as it says."""
+
+    def of_clip(self, clip_id: str, n_frames: int) -> Any:
+        return np.zeros((n_frames, 68, 2), np.float32)
+
+
+def test_a_detector_of_known_clips_must_say_which_it_lacks() -> None:
+    assert problems("landmark_detectors", KnowsAll()) == [
+        "of_clip must raise UnusableClip for a clip without landmarks, and it returns"
+    ]
 
 
 # Conditioning

@@ -32,10 +32,10 @@ def folder(tmp_path_factory):
     return make_corpus(tmp_path_factory.mktemp("corpus") / "c", {"train": 4, "val": 1})
 
 
-def training_set(folder: Path, encoder=None, frozen=True, size=SIZE, cache=1e9, seed=0, **changes):
+def training_set(folder: Path, encoder=None, frozen=True, size=SIZE, cache=1e9, seed=0, keep=None, **changes):
     return TrainingSet(
         folder, "train", encoder or Loudness(), frozen=frozen, size=size, views=Views(**{**PLAIN, **changes}),
-        cache_bytes=cache, seed=seed,
+        cache_bytes=cache, seed=seed, keep=keep,
     )  # fmt: skip
 
 

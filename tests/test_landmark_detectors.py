@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from dheads_cli import registry
 from dheads_cli.data import align, media
 from dheads_cli.errors import DheadsError
-from dheads_components.landmark_detectors.mediapipe import MESH_POINTS, MediaPipe
+from dheads_components.landmark_detectors.mediapipe import MESH_POINTS, MediaPipe, squares
 
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples/astronaut.jpg"
@@ -101,6 +103,34 @@ def test_the_largest_of_two_faces_comes_first(frames: NDArray[np.uint8]) -> None
 def test_start_up_messages_stay_out_of_the_way(frames: NDArray[np.uint8], capfd: pytest.CaptureFixture[str]) -> None:
     MediaPipe()(frames[:1])
     assert capfd.readouterr() == ("", "")
+
+
+def test_small_faces_of_a_wide_picture_are_found(frames: NDArray[np.uint8]) -> None:
+    wide = np.full((288, 900, 3), 90, np.uint8)
+    half = np.asarray(cv2.resize(frames[0], (180, 144)), np.uint8)
+    for left in (20, 360, 700):
+        wide[100:244, left : left + 180] = half
+    found = MediaPipe().all_faces(wide)
+    assert sorted(round((float(face[:, 0].mean()) - 90) / 340) for face in found) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(288, 360, 0), (720, 1080, 2), (720, 1280, 2), (1000, 200, 6)])
+def test_squares_cover_an_oblong_picture(height: int, width: int, count: int) -> None:
+    found = squares(height, width)
+    assert len(found) == count
+    if not found:
+        return
+    side, places = min(height, width), [max(place) for place in found]
+    assert places[0] == 0
+    assert places[-1] + side == max(height, width)
+    assert max(np.diff(places)) <= 0.8 * side + 1
+
+
+def test_nothing_is_printed_when_python_ends() -> None:
+    code = "import numpy as np; from dheads_components.landmark_detectors.mediapipe import MediaPipe\n"
+    code += "detector = MediaPipe(); detector.all_faces(np.zeros((96, 96, 3), np.uint8))\n"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 def test_wrong_options_are_refused() -> None:

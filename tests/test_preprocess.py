@@ -108,6 +108,8 @@ def test_a_stored_clip_is_an_aligned_face_with_its_sound(done: Path) -> None:
     assert clip.info["source_size"] == [360, 288]
     assert len(clip.info["transforms"]) == 32
     assert clip.info["quality"]["interpolated_frames"] == 0
+    assert clip.info["quality"]["n_faces"] == 1
+    assert clip.info["quality"]["sharpness"] > 0.15
     assert corpus.clip("bbaf2n").quality == clip.info["quality"]
 
 
@@ -128,6 +130,35 @@ def test_mouths_open_with_the_sound(tmp_path: Path) -> None:
     mean = np.mean(correlations, axis=0)
     assert int(np.argmax(mean[3:9])) - 2 in (0, 1, 2)
     assert mean[5:8].max() > mean[[0, 1, 2]].max()
+
+
+def test_a_clip_of_two_people_becomes_the_chosen_one(tmp_path: Path) -> None:
+    small = media.read_video(GRID / "s1/bbaf2n.mp4", 25).frames[:16, ::2, ::2]
+    large = media.read_video(GRID / "s2/bbaf1n.mp4", 25).frames[:16]
+    both = np.full((16, 288, 540, 3), 90, np.uint8)
+    both[:, 72:216, :180], both[:, :, 180:] = small, large
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    with media.VideoWriter(corpus / "both.mp4", 25, (540, 288), np.ones(16 * 640, np.float32) / 9) as writer:
+        for frame in both:
+            writer.write(frame)
+    found = {}
+    for rule in ("largest", "central"):
+        preprocess(corpus, tmp_path / rule, SETTINGS.model_copy(update={"which_face": rule}))
+        found[rule] = shards.Corpus(tmp_path / rule).clip("both").quality
+    assert found["largest"]["n_faces"] == found["central"]["n_faces"] == 2
+    assert found["largest"]["face_height_px"] > 100  # and 50 px high is the other
+    assert found["central"]["face_height_px"] > 100
+
+
+def test_a_clip_that_cuts_to_someone_else_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    scenes = [media.read_video(GRID / name, 25).frames[:10] for name in ("s1/bbaf2n.mp4", "s2/bbaf1n.mp4")]
+    with media.VideoWriter(tmp_path / "corpus/cut.mp4", 25, (360, 288), np.ones(20 * 640, np.float32) / 9) as writer:
+        for frame in np.concatenate(scenes):
+            writer.write(frame)
+    with pytest.raises(DheadsError, match=r"can be used \(cut: 1\)"):
+        preprocess(tmp_path / "corpus", tmp_path / "out", SETTINGS)
 
 
 def test_webdataset_reads_the_shards(done: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dheads_cli.errors import UnusableClip
+from dheads_cli.protocols import ClipLandmarks
+
 FACE = Path(__file__).parents[1] / "run" / "doctor_face.jpg"
 
 
@@ -20,6 +23,8 @@ def _is_landmarks(found: Any, shape: tuple[int, ...]) -> Iterator[str]:
 
 def detector_sees_no_face_where_there_is_none(detector: Any) -> Iterator[str]:
     """Frames without a face, blank or noise and of any shape, give NaN, and an image without one an empty list."""
+    if isinstance(detector, ClipLandmarks):
+        return
     noise = np.random.default_rng(0).integers(0, 255, (2, 72, 96, 3), dtype=np.uint8)
     for name, frames in (("blank", np.zeros((3, 96, 96, 3), np.uint8)), ("noise", noise)):
         before = frames.copy()
@@ -36,6 +41,8 @@ def detector_sees_no_face_where_there_is_none(detector: Any) -> Iterator[str]:
 
 def detector_finds_a_face(detector: Any) -> Iterator[str]:
     """A portrait's landmarks lie on the face, in the 68-point order, whatever the frames' memory layout."""
+    if isinstance(detector, ClipLandmarks):
+        return
     portrait = np.asarray(Image.open(FACE).convert("RGB"), dtype=np.uint8)
     frames = np.stack([portrait, portrait])
     found, faces = detector(frames), detector.all_faces(portrait)
@@ -54,4 +61,33 @@ def detector_finds_a_face(detector: Any) -> Iterator[str]:
         yield "frames that are not contiguous in memory give other landmarks"
 
 
-TESTS = (detector_sees_no_face_where_there_is_none, detector_finds_a_face)
+def detector_looks_at_each_clip_anew(detector: Any) -> Iterator[str]:
+    """A clip's landmarks do not depend on the clips before it, and an empty clip has none."""
+    if isinstance(detector, ClipLandmarks):
+        return
+    portrait = np.asarray(Image.open(FACE).convert("RGB"), dtype=np.uint8)
+    clip = np.stack([portrait, portrait])
+    before = detector(clip)
+    detector(clip[:, :, ::-1])
+    if not np.array_equal(detector(clip), before, equal_nan=True):
+        yield "called again with the same frames, after others, it gives other landmarks"
+    yield from _is_landmarks(detector(clip[:0]), (0, 68, 2))
+
+
+def detector_of_known_clips_says_which_it_lacks(detector: Any) -> Iterator[str]:
+    """A detector that has each clip's landmarks already raises UnusableClip for a clip that it has not."""
+    if not isinstance(detector, ClipLandmarks):
+        return
+    try:
+        detector.of_clip("no such clip", 3)
+    except UnusableClip:
+        return
+    yield "of_clip must raise UnusableClip for a clip without landmarks, and it returns"
+
+
+TESTS = (
+    detector_sees_no_face_where_there_is_none,
+    detector_finds_a_face,
+    detector_looks_at_each_clip_anew,
+    detector_of_known_clips_says_which_it_lacks,
+)

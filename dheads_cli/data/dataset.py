@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.speech import cut, encode_speech, samples_of, window_indices
@@ -83,9 +85,10 @@ class TrainingSet:
         views: how frames are chosen.
         cache_bytes: memory for decoded clips; the least recently used go first.
         seed: of every draw.
+        keep: measure -> limits of the clips that are used; see clip_choice.
 
     Raises:
-        DheadsError: the shards lack the split, or have another size or sample rate.
+        DheadsError: the shards lack the split, no clip of it is to be kept, or they have another size or sample rate.
     """
 
     def __init__(
@@ -99,9 +102,11 @@ class TrainingSet:
         views: Views,
         cache_bytes: float,
         seed: int,
+        keep: Mapping[str, Limits] | None = None,
     ) -> None:
         self.corpus = Corpus(path)
-        self.clips = self.corpus.clips(split)
+        self.choice = choose_clips(self.corpus.clips(split), keep or {}, f"{path}, split {split!r},")
+        self.clips = self.choice.clips
         self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
         self.cache: OrderedDict[str, CachedClip] = OrderedDict()
         self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import registry
-from dheads_cli.data import align, media, shards
+from dheads_cli.data import align, media, quality, shards, tracking
 from dheads_cli.data.corpora import ClipSource, read_words
 from dheads_cli.errors import UnusableClip
-from dheads_cli.protocols import LandmarkDetector
+from dheads_cli.protocols import ClipLandmarks, LandmarkDetector
 from dheads_cli.recipe import Component, Preprocess
+
+if TYPE_CHECKING:
+    from dheads_cli.protocols import Landmarks
 
 MAX_MISSING_SOUND_S = 0.5  # sound that ends this much before the picture makes a clip unusable
 
@@ -34,16 +38,13 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
     """One clip of a corpus as it is stored."""
     video, waveform = read_clip(source, settings)
     words = read_words(source)
-    landmarks = detector_of(settings)(video.frames)
+    landmarks, n_faces = _landmarks(source, video, waveform, settings)
+    margins = (settings.margin_side, settings.margin_above, settings.margin_below)
     crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
-        video.frames,
-        landmarks,
-        settings.size,
-        (settings.margin_side, settings.margin_above, settings.margin_below),
-        settings.smooth_frames,
-        settings.max_gap_frames,
+        video.frames, landmarks, settings.size, margins, settings.smooth_frames, settings.max_gap_frames
     )
-    face_px = float(np.nanmedian(np.ptp(landmarks[..., 1], axis=1)))
+    tracking.refuse_swap(crops)
+    measures = quality.measure_clip(landmarks, crops, crop_landmarks, waveform, settings.sample_rate, margins)
     info = {
         "key": source.key,
         "text": source.text,
@@ -51,7 +52,7 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
         "source": source.video.name,
         "source_fps": round(video.source_fps, 4),
         "source_size": [video.frames.shape[2], video.frames.shape[1]],
-        "quality": {"face_height_px": round(face_px, 1), "interpolated_frames": n_interpolated},
+        "quality": {**measures, "n_faces": n_faces, "interpolated_frames": n_interpolated},
         "transforms": [[round(value, 5) for value in transform] for transform in transforms.reshape(-1, 6).tolist()],
     }
     return shards.StoredClip(
@@ -66,6 +67,19 @@ def read_clip(source: ClipSource, settings: Preprocess) -> tuple[media.VideoClip
     if n_frames < settings.min_frames:
         raise UnusableClip("too short", f"{n_frames} frames, fewer than {settings.min_frames}")
     return video, _sound(source, video, settings)
+
+
+def _landmarks(
+    source: ClipSource, video: media.VideoClip, waveform: NDArray[np.float32], settings: Preprocess
+) -> tuple[Landmarks, int]:
+    """The landmarks [F, 68, 2] of the face that the clip is about, and how many faces there are."""
+    detector, max_gap = detector_of(settings), settings.max_gap_frames
+    if isinstance(detector, ClipLandmarks):
+        return detector.of_clip(source.id, len(video.frames)), 1
+    tracks = tracking.follow_faces(detector, video.frames, max_gap)
+    size = (video.frames.shape[2], video.frames.shape[1])
+    chosen = tracking.choose_face(tracks, settings.which_face, max_gap, size, waveform, settings.sample_rate)
+    return chosen, tracking.n_faces(tracks, max_gap)
 
 
 def _sound(source: ClipSource, video: media.VideoClip, settings: Preprocess) -> NDArray[np.float32]:

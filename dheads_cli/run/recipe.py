@@ -126,6 +126,7 @@ def build_components(loaded: Loaded) -> dict[str, Any]:
 
 def describe_data(recipe: Recipe, ref: str) -> str:
     """What lies in the corpus of the recipe called `ref`, or how to make it."""
+    from dheads_cli.data.clip_choice import choose_clips
     from dheads_cli.data.shards import Corpus
 
     settings = recipe.data
@@ -136,8 +137,13 @@ def describe_data(recipe: Recipe, ref: str) -> str:
         corpus = Corpus(path)
     except DheadsError as error:  # the recipe is right, whatever has become of its corpus
         return str(error)
-    counts = {split: len(corpus.clips(split)) for split in (settings.train_split, settings.val_split)}
-    return ", ".join(f"{count} clips in {split}" for split, count in counts.items())
+    chosen = {
+        split: choose_clips(corpus.clips(split), settings.limits, f"{path}, split {split!r},")
+        for split in (settings.train_split, settings.val_split)
+    }
+    if settings.keep:
+        return ", ".join(f"{choice} in {split}" for split, choice in chosen.items())
+    return ", ".join(f"{choice.n_clips} clips in {split}" for split, choice in chosen.items())
 
 
 @dataclass(frozen=True)

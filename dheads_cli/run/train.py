@@ -156,7 +156,7 @@ def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0)
         colour_jitter=settings.colour_jitter,
         speaker_balance=recipe.data.speaker_balance,
     )
-    return TrainingSet(
+    data = TrainingSet(
         Path(recipe.data.path),
         split,
         parts.audio_encoder,
@@ -165,7 +165,11 @@ def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0)
         views=views,
         cache_bytes=recipe.data.cache_gb * 2**30,
         seed=recipe.seed + seed_offset,
+        keep=recipe.data.limits,
     )
+    if recipe.data.keep:
+        console.info(f"split {split}: data.keep leaves {data.choice}")
+    return data
 
 
 def optimise(recipe: Recipe, state: State, loss_of: TrainingLoss, batch: Batch) -> dict[str, float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,8 @@ EYES = [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]  # 36-47
 OUTER_LIPS = [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181]  # 48-59
 INNER_LIPS = [78, 82, 13, 312, 308, 317, 14, 87]  # 60-67
 MESH_POINTS = np.array([*JAW, *BROWS, *NOSE, *EYES, *OUTER_LIPS, *INNER_LIPS])
+
+OBLONG = 1.5  # longer side over shorter from which a picture is looked at in squares too
 
 
 class MediaPipe:
@@ -74,13 +79,26 @@ class MediaPipe:
         return landmarks
 
     def all_faces(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """uint8 RGB [H, W, 3] -> float32 [68, 2] px for each face, the largest first; empty where there is none."""
-        return self._faces_of(image, padding=0.0) or (self._faces_of(image, self.padding) if self.padding else [])
+        """uint8 RGB [H, W, 3] -> float32 [68, 2] px for each face, the largest first; empty where there is none.
+
+        The search sees the whole picture in 128 x 128 px, in which a wide picture's small faces are lost: such a
+        picture is also looked at in squares.
+        """
+        faces = self._faces_of(image, padding=0.0)
+        for top, left in squares(*image.shape[:2]):
+            side = min(image.shape[:2])
+            for face in self._faces_of(image[top : top + side, left : left + side], padding=0.0):
+                moved = face + np.array([left, top], np.float32)
+                if not any(_same_place(moved, other) for other in faces):
+                    faces.append(moved)
+        if not faces and self.padding:
+            faces = self._faces_of(image, self.padding)
+        return sorted(faces, key=_area, reverse=True)
 
     def _faces_of(self, image: NDArray[np.uint8], padding: float) -> list[NDArray[np.float32]]:
         enlarged, scale, border = _enlarge(image, self.upscale_to, padding)
-        with self._landmarker(self.max_faces, video=False) as (landmarker, as_image):
-            return _faces(landmarker.detect(as_image(enlarged)), enlarged.shape, scale, border)
+        landmarker, as_image = _of_images(self.max_faces, self.min_confidence)
+        return _faces(landmarker.detect(as_image(enlarged)), enlarged.shape, scale, border)
 
     def _follow(self, frames: Frames, padding: float) -> Landmarks:
         landmarks = np.full((len(frames), 68, 2), np.nan, dtype=np.float32)
@@ -91,7 +109,8 @@ class MediaPipe:
         place: NDArray[np.float32] | None = None
         # A landmarker of its own for each clip: it follows faces from frame to frame, and a face of the clip before
         # would change what is found in this one.
-        with self._landmarker(n_faces, video=True) as (landmarker, as_image):
+        landmarker, as_image = _landmarker(n_faces, self.min_confidence, video=True)
+        with landmarker:
             for index, frame in enumerate(frames):
                 enlarged, scale, border = _enlarge(frame, self.upscale_to, padding)
                 # Timestamps, in ms, only have to grow.
@@ -105,23 +124,50 @@ class MediaPipe:
                     place = faces[0].mean(axis=0)
         return landmarks
 
-    @contextmanager
-    def _landmarker(self, n_faces: int, *, video: bool) -> Iterator[tuple[Any, Any]]:
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
 
-        with _quiet():
-            options = vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_path=str(MODEL_FILE)),
-                running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
-                num_faces=n_faces,
-                min_face_detection_confidence=self.min_confidence,
-                min_face_presence_confidence=self.min_confidence,
-                min_tracking_confidence=self.min_confidence,
-            )
-            landmarker = vision.FaceLandmarker.create_from_options(options)
-        with landmarker:
-            yield landmarker, lambda data: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=data)
+def squares(height: int, width: int) -> list[tuple[int, int]]:
+    """Upper left corners (top, left) of squares that cover an oblong picture, overlapping by a fifth at least; none
+    where it is nearly a square."""
+    side, length = min(height, width), max(height, width)
+    if length < OBLONG * side:
+        return []
+    count = math.ceil((length / side - 1) / 0.8) + 1
+    starts = [round(number * (length - side) / (count - 1)) for number in range(count)]
+    return [(0, start) if width > height else (start, 0) for start in starts]
+
+
+def _same_place(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Whether two faces [68, 2] are one: nearer to each other than half the larger one's width."""
+    apart = float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
+    return apart < 0.5 * max(float(np.ptp(face[:, 0])) for face in (a, b))
+
+
+def _landmarker(n_faces: int, min_confidence: float, *, video: bool) -> tuple[Any, Any]:
+    """MediaPipe's landmarker, and what makes its kind of image of an array."""
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    with _quiet():
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(MODEL_FILE)),
+            running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
+            num_faces=n_faces,
+            min_face_detection_confidence=min_confidence,
+            min_face_presence_confidence=min_confidence,
+            min_tracking_confidence=min_confidence,
+        )
+        landmarker = vision.FaceLandmarker.create_from_options(options)
+    return landmarker, lambda data: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=data)
+
+
+@cache
+def _of_images(n_faces: int, min_confidence: float) -> tuple[Any, Any]:
+    """The landmarker for single images: it remembers nothing from one to the next, and takes as long to make as to
+    look at an image."""
+    made = _landmarker(n_faces, min_confidence, video=False)
+    # MediaPipe's finaliser prints an error when Python has ended its threads: with one more reference it never runs.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made[0]))
+    return made
 
 
 @contextmanager
@@ -160,4 +206,9 @@ def _faces(result: Any, shape: tuple[int, ...], scale: float, border: int) -> li
         # MediaPipe's x and y are shares of the picture's width and height.
         points = np.array([(face[index].x, face[index].y) for index in MESH_POINTS]) * size
         faces.append(((points - border) / scale).astype(np.float32))
-    return sorted(faces, key=lambda points: -float(np.prod(np.ptp(points, axis=0))))
+    return sorted(faces, key=_area, reverse=True)
+
+
+def _area(face: NDArray[np.float32]) -> float:
+    """Area of a face's bounding box, square px."""
+    return float(np.prod(np.ptp(face, axis=0)))
