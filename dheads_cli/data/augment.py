@@ -227,6 +227,8 @@ def _unless_off(kind: Augmentation) -> Augmentation:
 # name -> function(wave [T], sample_rate, strength in 0 ... 1, rng) -> wave [T]; the same rng gives the same bytes.
 AUGMENTATIONS: Mapping[str, Augmentation] = {name: _unless_off(kind) for name, (kind, _) in _KINDS.items()}
 
+ORDER = ("pitch", "formants", "speed", "reverb", "noise", "band", "gain", "clipping", "codec")  # as sound travels
+
 
 def augmented(
     wave: Wave, sample_rate: int, settings: Mapping[str, tuple[float, float]], rng: np.random.Generator
@@ -245,9 +247,6 @@ def augmented(
         if happens:
             wave = AUGMENTATIONS[name](wave, sample_rate, strength, np.random.default_rng(rng.integers(2**63)))
     return wave
-
-
-ORDER = ("pitch", "formants", "speed", "reverb", "noise", "band", "gain", "clipping", "codec")  # as sound travels
 
 
 def _at(wave: NDArray[np.floating], places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,10 +43,9 @@ CODECS: Mapping[str, Codec] = {
     "aac": Codec("aac", "aac", "fltp", 16000, 16000, 1024, (8, 64)),
     "opus": Codec("libopus", "libopus", "s16", 16000, 48000, 0, (6, 64)),
     "mulaw": Codec("pcm_mulaw", "pcm_mulaw", "s16", 8000, 8000, 0, None),
-    "amr": Codec("libopencore_amrnb", "libopencore_amrnb", "s16", 8000, 8000, 40, (4.75, 12.2)),
+    "amr": Codec("libopencore_amrnb", "libopencore_amrnb", "s16", 8000, 8000, 45, (12.2, 12.2)),  # lower modes lose clicks
 }
 NARROW = tuple(name for name, entry in CODECS.items() if entry.rate_hz == 8000)  # the telephone's band
-AMR_KBPS = (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)
 
 
 def codec(wave: NDArray[np.float32], sample_rate: int, name: str, kbps: float) -> NDArray[np.float32]:
@@ -71,10 +70,7 @@ def _round_trip(chosen: Codec, wave: NDArray[np.float32], kbps: float) -> NDArra
     encoder.sample_rate, encoder.layout, encoder.format = chosen.rate_hz, "mono", chosen.format
     encoder.time_base = Fraction(1, chosen.rate_hz)
     if chosen.kbps:
-        allowed = min(max(kbps, chosen.kbps[0]), chosen.kbps[1])
-        if chosen.encoder == "libopencore_amrnb":
-            allowed = min(AMR_KBPS, key=lambda mode: abs(mode - allowed))
-        encoder.bit_rate = round(allowed * 1000)
+        encoder.bit_rate = round(min(max(kbps, chosen.kbps[0]), chosen.kbps[1]) * 1000)
     encoder.open()
     decoder: Any = av.CodecContext.create(chosen.decoder, "r")
     decoder.sample_rate, decoder.layout = chosen.rate_out_hz, "mono"
