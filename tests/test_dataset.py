@@ -94,7 +94,7 @@ def test_a_trained_encoder_is_given_the_sound_of_its_window(folder):
         frozen = TrainingSet(
             folder, "train", encoder, frozen=True, size=SIZE, views=Views(**PLAIN), cache_bytes=1e9, seed=0
         )
-        torch.testing.assert_close(windows, frozen.batch(2, 6).audio, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(windows, frozen.batch(2, 6).audio, atol=1e-3, rtol=1e-3)  # float16
 
 
 def test_motion_noise_is_uniform_up_to_its_maximum(folder):
@@ -154,5 +154,6 @@ def test_encoders_see_the_windows_of_the_frame_loop(folder):
     data = training_set(folder)
     stored = data.corpus.load(data.clips[0])
     torch.testing.assert_close(
-        data.clip(data.clips[0]).sound, encode_speech(Loudness(), torch.from_numpy(stored.waveform), 20, 25)
-    )
+        data.clip(data.clips[0]).sound, encode_speech(Loudness(), torch.from_numpy(stored.waveform), 20, 25),
+        atol=0, rtol=2**-11,  # rounded to float16
+    )  # fmt: skip

@@ -165,56 +165,50 @@ def clipping(wave: Wave, depth_db: float) -> Wave:
 
 
 def _gain(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """20 dB softer or louder at 1."""
     return gain(wave, float(rng.choice([-20.0, 20.0])) * strength)
 
 
 def _noise(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """White, pink, brown or babble: from 40 dB SNR near 0 to 0 dB at 1."""
     return noise(wave, 40 - 40 * strength, str(rng.choice(list(NOISES))), rng)
 
 
 def _reverb(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """At 1: RT60 1 s, direct and reverberant sound equally strong (near 0: 0 s, 10 dB)."""
     return reverb(wave, sample_rate, strength, 10 - 10 * strength, rng)
 
 
 def _pitch(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """4 semitones down or up at 1."""
     return pitch(wave, sample_rate, float(rng.choice([-4.0, 4.0])) * strength)
 
 
 def _formants(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """20 % down or up at 1."""
     return formants(wave, sample_rate, float(rng.choice([-20.0, 20.0])) * strength)
 
 
 def _speed(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """The rate wanders by 15 % at 1."""
     return speed(wave, sample_rate, 15 * strength, rng.uniform(0, 2 * math.pi))
 
 
 def _codec(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """MP3, AAC or Opus, from 64 kb/s near 0 to 8 kb/s at 1; from 0.5 on also the telephone's mu-law and AMR."""
     names = [name for name in CODECS if strength >= 0.5 or name not in NARROW]
     return codec(wave, sample_rate, str(rng.choice(names)), 64 * (8 / 64) ** strength)
 
 
 def _band(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """Each octave above 60 Hz up to 15 dB down or up at 1."""
     n_octaves = max(math.ceil(math.log2(sample_rate / 2 / 60)), 1)  # down to 60 Hz
     return band(wave, sample_rate, rng.uniform(-15, 15, n_octaves) * strength)
 
 
 def _clipping(wave: Wave, sample_rate: int, strength: float, rng: np.random.Generator) -> Wave:
+    """What is within 24 dB of the peak, at 1."""
     return clipping(wave, 24 * strength)
-
-
-_KINDS: dict[str, tuple[Augmentation, str]] = {
-    "gain": (_gain, "20 dB softer or louder"),
-    "noise": (_noise, "white, pink, brown or babble at 0 dB SNR (40 dB at 0)"),
-    "reverb": (_reverb, "RT60 1 s, direct to reverberant 0 dB (0 s, 10 dB at 0)"),
-    "pitch": (_pitch, "4 semitones down or up"),
-    "formants": (_formants, "spectral envelope 20 % down or up"),
-    "speed": (_speed, "rate wanders by 15 %, never 20 ms out of step"),
-    "codec": (_codec, "MP3, AAC or Opus at 8 kb/s (64 kb/s at 0), from 0.5 on also telephone: mu-law, AMR"),
-    "band": (_band, "each octave up to 15 dB down or up"),
-    "clipping": (_clipping, "cut off 24 dB below the peak"),
-}
-
-DESCRIPTIONS: Mapping[str, str] = {name: text for name, (_, text) in _KINDS.items()}  # what strength 1 means
 
 
 def _unless_off(kind: Augmentation) -> Augmentation:
@@ -225,8 +219,17 @@ def _unless_off(kind: Augmentation) -> Augmentation:
 
 
 # name -> function(wave [T], sample_rate, strength in 0 ... 1, rng) -> wave [T]; the same rng gives the same bytes.
-AUGMENTATIONS: Mapping[str, Augmentation] = {name: _unless_off(kind) for name, (kind, _) in _KINDS.items()}
-
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "gain": _unless_off(_gain),
+    "noise": _unless_off(_noise),
+    "reverb": _unless_off(_reverb),
+    "pitch": _unless_off(_pitch),
+    "formants": _unless_off(_formants),
+    "speed": _unless_off(_speed),
+    "codec": _unless_off(_codec),
+    "band": _unless_off(_band),
+    "clipping": _unless_off(_clipping),
+}
 ORDER = ("pitch", "formants", "speed", "reverb", "noise", "band", "gain", "clipping", "codec")  # as sound travels
 
 

@@ -43,7 +43,8 @@ CODECS: Mapping[str, Codec] = {
     "aac": Codec("aac", "aac", "fltp", 16000, 16000, 1024, (8, 64)),
     "opus": Codec("libopus", "libopus", "s16", 16000, 48000, 0, (6, 64)),
     "mulaw": Codec("pcm_mulaw", "pcm_mulaw", "s16", 8000, 8000, 0, None),
-    "amr": Codec("libopencore_amrnb", "libopencore_amrnb", "s16", 8000, 8000, 45, (12.2, 12.2)),  # lower modes lose clicks
+    # Its best mode, GSM-EFR's: the lower ones drop clicks, and what is lost there can't be told from what is late.
+    "amr": Codec("libopencore_amrnb", "libopencore_amrnb", "s16", 8000, 8000, 45, (12.2, 12.2)),
 }
 NARROW = tuple(name for name, entry in CODECS.items() if entry.rate_hz == 8000)  # the telephone's band
 
