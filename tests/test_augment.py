@@ -162,6 +162,27 @@ def test_pitch_moves_a_tone_by_the_ratio(semitones):
         )
 
 
+@pytest.mark.parametrize("hz", [90, 150, 220])
+def test_stretching_keeps_a_voice_s_pitch_and_pitch_shifts_it(hz):
+    pulses = np.zeros(2 * RATE)
+    pulses[np.arange(0, 2 * RATE, RATE / hz).astype(int)] = 1
+    decay = np.exp(-np.arange(400) / 32)
+    ring = decay * sum(np.sin(2 * np.pi * formant * np.arange(400) / RATE) for formant in (600, 1400, 2600))
+    voice = (0.1 * np.convolve(pulses, ring)[: 2 * RATE]).astype(np.float32)
+
+    def pitch_hz(wave):
+        piece = wave[8000:24000]
+        correlation = np.fft.irfft(np.abs(np.fft.rfft(piece, 1 << 15)) ** 2)
+        first = round(0.8 * RATE / (hz * 1.26))
+        return RATE / (first + int(correlation[first : round(1.3 * RATE / (hz / 1.26))].argmax()))
+
+    assert pitch_hz(augment.stretched(voice, RATE, 1.5)) == pytest.approx(hz, rel=0.02)
+    assert len(augment.stretched(voice, RATE, 1.5)) == 3 * RATE
+    for semitones in (-4, 4):
+        shifted = augment.pitch(voice, RATE, semitones)
+        assert pitch_hz(shifted) == pytest.approx(hz * 2 ** (semitones / 12), rel=0.02)
+
+
 @pytest.mark.parametrize("percent", [-20, 20])
 def test_formants_move_the_spectrum_and_leave_the_pitch(percent):
     # A voice of harmonics of 100 Hz with one formant at 1500 Hz.

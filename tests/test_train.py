@@ -137,12 +137,13 @@ def test_augmented_sound_is_the_same_after_a_resume_and_another_than_clean(folde
     for run in runs:
         train(recipe(folder, augment=NOISY), run, device="cpu")
     assert bytes_of(runs[0]) == bytes_of(runs[1])
-    assert load_tensors(runs[0] / "resume.safetensors")[0].keys() == load_tensors(unbroken / "resume.safetensors")[0].keys()
-    assert bytes_of(runs[0])["resume.safetensors"] != bytes_of(unbroken)["resume.safetensors"]
+    augmented, clean = (load_tensors(run / "resume.safetensors")[0] for run in (runs[0], unbroken))
+    assert augmented.keys() == clean.keys()
+    assert not all(torch.equal(augmented[name], clean[name]) for name in clean)
 
 
 def test_a_checkpoint_does_not_depend_on_kept_embeddings(folder, tmp_path, capsys):
-    settings = recipe(folder, steps=3, batch_size=4, audio_encoder={"use": "whisper"}, augment=NOISY, sample_every=0)
+    settings = recipe(folder, steps=3, batch_size=4, audio_encoder={"use": "whisper"}, augment=NOISY)
     kept = folder / "embeddings"
     kept.write_text("")  # a file stands where the folder would be: as a disk that may not be written
     train(settings, tmp_path / "without", device="cpu")

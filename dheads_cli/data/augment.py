@@ -24,7 +24,7 @@ VERSION = 1  # of what these functions compute: embeddings kept on disk are made
 NOISES = {"white": 0.0, "pink": 1.0, "brown": 2.0, "babble": None}  # name -> the power falls as 1 / f^this
 BABBLE_VOICES = 6
 SPEED_REACH_S = 0.02  # half a frame at 25 fps: how far `speed` moves any sound
-PITCH_WINDOW_S = 0.016  # of the phase vocoder; longer ones smear onsets (32 ms: 10 ms of error), see `pitch`
+STRETCH_WINDOW_S = 0.016
 FORMANT_WINDOW_S = 0.032
 
 
@@ -85,19 +85,29 @@ def reverb(wave: Wave, sample_rate: int, rt60_s: float, drr_db: float, rng: np.r
     return _at_level_of(wave, wet)
 
 
-def pitch(wave: Wave, sample_rate: int, semitones: float) -> Wave:
-    """Shift pitch and formants alike, as a smaller or larger speaker has them. Timing: onsets within 5 ms.
+def stretched(wave: Wave, sample_rate: int, ratio: float) -> Wave:
+    """Make a sound longer by a ratio at the same pitch: [T] -> [ceil(T ratio)].
 
-    A phase vocoder (torchaudio) with 16 ms windows makes the sound longer by the ratio, and resampling shortens it
-    again. torchaudio's pitch_shift is the same with 32 ms windows and takes a thousand times as long.
+    A phase vocoder (torchaudio's) with 16 ms windows: onsets come within 5 ms of their place, where windows of 32 ms,
+    better for music, blur them by 10 ms and FFmpeg's atempo, for 20 ms at least, moves them by 30 ms.
     """
-    ratio = 2 ** (semitones / 12)
-    n_fft = 4 * round(PITCH_WINDOW_S * sample_rate / 4)
+    n_fft = 4 * round(STRETCH_WINDOW_S * sample_rate / 4)
     hop, window = n_fft // 4, torch.hann_window(n_fft)
     spectrum = torch.stft(torch.from_numpy(wave), n_fft, hop, window=window, return_complex=True, pad_mode="constant")
     advance = torch.linspace(0, math.pi * hop, n_fft // 2 + 1)[:, None]
-    stretched = AF.phase_vocoder(spectrum, 1 / ratio, advance)
-    longer = torch.istft(stretched, n_fft, hop, window=window, length=math.ceil(len(wave) * ratio)).numpy()
+    slower = AF.phase_vocoder(spectrum, 1 / ratio, advance)
+    longer: Wave = torch.istft(slower, n_fft, hop, window=window, length=math.ceil(len(wave) * ratio)).numpy()
+    return longer
+
+
+def pitch(wave: Wave, sample_rate: int, semitones: float) -> Wave:
+    """Shift pitch and formants alike, as a smaller or larger speaker has them. Timing: onsets within 5 ms.
+
+    `stretched` makes the sound longer by the ratio, and resampling shortens it again. (torchaudio's pitch_shift
+    resamples by a filter as long as its ratio has digits, which takes a thousand times as long.)
+    """
+    ratio = 2 ** (semitones / 12)
+    longer = stretched(wave, sample_rate, ratio)
     if ratio > 1:  # what would fold over
         longer = _low_passed(longer, 1 / ratio)
     return _at_level_of(wave, _at(longer, np.arange(len(wave)) * ratio))

@@ -1,8 +1,8 @@
 """The samples folder: generated videos, and a manifest that points each at the real clip it stands for.
 
-<id>.mp4            a generated clip with its sound
-samples.jsonl       one row for each video (SampleRow)
-sample.yaml         what made them: model, checkpoint, step, sampler
+    <id>.mp4            a generated clip with its sound
+    samples.jsonl       one row for each video (SampleRow)
+    sample.yaml         what made them: model, checkpoint, step, sampler
 """
 
 from __future__ import annotations
