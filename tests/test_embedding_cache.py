@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from corpus import SIZE, make_clip, make_corpus
 from torch import nn
 
 from dheads_cli.data.dataset import TrainingSet, Views
-from dheads_cli.data.embedding_cache import EmbeddingCache, encoder_record, weights_digest
+from dheads_cli.data.embedding_cache import encoder_record, open_caches, weights_digest
 from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
@@ -48,10 +49,8 @@ def folder(corpus, tmp_path):
 
 def caches_of(folder: Path, encoder, versions=NOISY, options=None, owner="loudness of here 1.0"):
     record = encoder_record(encoder, owner, options or {})
-    return tuple(
-        EmbeddingCache(folder, {**record, "sound": versions.made_of(version)}, encoder.embed_dim)
-        for version in range(1 + versions.n)
-    )
+    sounds = [versions.made_of(version) for version in range(1 + versions.n)]
+    return open_caches(folder, record, sounds, encoder.embed_dim)
 
 
 def training_set(folder: Path, encoder, caches=(), versions=NOISY, split="train"):
@@ -203,6 +202,23 @@ def test_a_folder_that_may_not_be_written_is_said_once_and_training_is_the_same(
     said = capsys.readouterr().err
     assert said.count("embeddings can't be kept there") == 1
     assert same(data, training_set(folder, encoder))
+
+
+def test_a_second_run_waits_for_the_first_and_then_reads(folder):
+    encoder, second = Loudness(), Loudness()
+    caches = caches_of(folder, encoder)
+    data = training_set(folder, second, caches_of(folder, second))
+    with caches[0].writing(lambda: pytest.fail("nobody else is here")):
+        thread = Thread(target=encode_ahead, args=(data, 1000))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert second.calls == 0
+        hearing = training_set(folder, encoder).hearing
+        clips = hearing.corpus.clips("train")
+        caches[0].write("train-000000.tar", {ref.key: hearing(ref, 0).half() for ref in clips})
+    thread.join(30)
+    assert second.calls == 2 * len(clips)  # the augmented versions
 
 
 def test_a_short_run_does_not_encode_the_whole_corpus(folder):

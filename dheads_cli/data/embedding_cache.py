@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,11 +25,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dheads_cli.data.shards import MANIFEST, ClipRef
+from dheads_cli.data.shards import EMBEDDINGS, MANIFEST, ClipRef
+from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
+from dheads_cli.model.checkpoint import sha256_of
 from dheads_cli.protocols import AudioEncoder
 
-FOLDER = "embeddings"
 RECORD = "made-of.json"
 FORMAT = 1
 
@@ -59,8 +60,8 @@ def encoder_record(encoder: AudioEncoder, owner: str, options: Mapping[str, Any]
     return {
         "encoder": owner,
         "options": dict(options),
-        "files": [_sha256(path) for path in files],
-        "source": _sha256(Path(source)) if source else "",
+        "files": [sha256_of(path) for path in files],
+        "source": sha256_of(Path(source)) if source else "",
         "weights": weights_digest(encoder),
         "windows": [encoder.sample_rate, encoder.stride_frames, encoder.context_frames, encoder.embed_dim],
         "torch": torch.__version__,
@@ -77,20 +78,34 @@ def device_of(encoder: AudioEncoder) -> torch.device:
     return torch.device("cpu")
 
 
+def open_caches(
+    corpus: Path, encoder: Mapping[str, Any], sounds: Iterable[Mapping[str, Any]], embed_dim: int
+) -> tuple[EmbeddingCache, ...]:
+    """A corpus's embeddings by one encoder, of one version of the sound after another.
+
+    Args:
+        corpus: folder of shards.
+        encoder: its `encoder_record`.
+        sounds: what was done to the sound, for each version.
+        embed_dim: D.
+    """
+    made_of = {**encoder, "manifest": sha256_of(corpus / MANIFEST)}
+    return tuple(EmbeddingCache(corpus, {**made_of, "sound": dict(sound)}, embed_dim) for sound in sounds)
+
+
 class EmbeddingCache:
     """The embeddings of a corpus's clips as one encoder hears them, in one file for each shard.
 
     Args:
         corpus: folder of shards.
-        made_of: all that decides the embeddings, JSON-able; the corpus's manifest is added.
+        made_of: all that decides the embeddings, JSON-able.
         embed_dim: D.
     """
 
     def __init__(self, corpus: Path, made_of: Mapping[str, Any], embed_dim: int) -> None:
-        record = {"format": FORMAT, **made_of, "manifest": _sha256(corpus / MANIFEST)}
-        self.record = json.dumps(record, sort_keys=True, indent=1)
+        self.record = json.dumps({"format": FORMAT, **made_of}, sort_keys=True, indent=1)
         self.key = hashlib.sha256(self.record.encode()).hexdigest()[:24]
-        self.folder, self.embed_dim = corpus / FOLDER / self.key, embed_dim
+        self.folder, self.embed_dim = corpus / EMBEDDINGS / self.key, embed_dim
         self.whole: set[str] = set()  # shards whose file was looked at and is good
 
     def path(self, shard: str) -> Path:
@@ -126,8 +141,8 @@ class EmbeddingCache:
             return None
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the folder for this process, once another that writes there is done.
+    def writing(self, waits: Callable[[], object]) -> Iterator[None]:
+        """Hold the folder for this process, once another that writes there is done; `waits` is called before waiting.
 
         Raises:
             OSError: it can't be written.
@@ -135,7 +150,11 @@ class EmbeddingCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waits()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             record = self.folder / RECORD
             if not record.is_file() or record.read_text(encoding="utf-8") != self.record:
                 record.write_text(self.record, encoding="utf-8")
@@ -147,12 +166,11 @@ class EmbeddingCache:
         """Keep a shard's embeddings, float16 [F, D] by the clips' keys.
 
         Raises:
-            DheadsError: the disk is full or may not be written.
+            DheadsError: the disk is full.
         """
-        write_atomically(self.path(shard), save({key: tensor.contiguous() for key, tensor in embeddings.items()}))
+        payload = save({key: tensor.contiguous() for key, tensor in embeddings.items()})
+        try:
+            write_atomically(self.path(shard), payload)
+        except DheadsError as error:
+            raise DheadsError(f"{error} Make room, or train with --set data.embeddings=off") from error
         self.whole.add(shard)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,9 +24,7 @@ FADE_S = 0.005  # at a word's ends, against clicks
 LEVEL = 0.05  # root mean square over the words, about that of GRID
 
 
-def respoken(
-    words: Sequence[Mapping[str, Any]], voice: str, sample_rate: int, n_samples: int
-) -> NDArray[np.float32]:
+def respoken(words: Sequence[Mapping[str, Any]], voice: str, sample_rate: int, n_samples: int) -> NDArray[np.float32]:
     """Speak each word with eSpeak NG and stretch it, at its pitch, to last as long as it did.
 
     A voice of another language reads the English words by its own rules, so its vowels are not always those that the

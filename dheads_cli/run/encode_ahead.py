@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dheads_cli import console, registry
 from dheads_cli.data.dataset import TrainingSet
-from dheads_cli.data.embedding_cache import EmbeddingCache, encoder_record
+from dheads_cli.data.embedding_cache import EmbeddingCache, encoder_record, open_caches
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef
 from dheads_cli.protocols import AudioEncoder
@@ -26,11 +26,8 @@ def embedding_caches(recipe: Recipe, encoder: AudioEncoder, versions: Versions) 
     owner = f"{entry.name} of {entry.package} {entry.version} ({entry.target})"
     if recipe.data.embeddings == "off" or not (record := encoder_record(encoder, owner, component.options)):
         return ()
-    folder = Path(recipe.data.path)
-    return tuple(
-        EmbeddingCache(folder, {**record, "sound": versions.made_of(version)}, encoder.embed_dim)
-        for version in range(1 + versions.n)
-    )
+    sounds = (versions.made_of(version) for version in range(1 + versions.n))
+    return open_caches(Path(recipe.data.path), record, sounds, encoder.embed_dim)
 
 
 def encode_ahead(data: TrainingSet, n_samples: int) -> None:
@@ -47,7 +44,7 @@ def encode_ahead(data: TrainingSet, n_samples: int) -> None:
     try:
         with console.progress("encode speech", total=n_clips, unit="clips") as bar:
             for version, cache in enumerate(data.hearing.caches):
-                with cache.writing():
+                with cache.writing(lambda: bar.note("another run is writing them; this one waits for it")):
                     for shard in cache.look(shards):  # again: another run may have made it meanwhile
                         embeddings = {}
                         for ref, embedding in _embed(data.hearing, shards[shard], version):

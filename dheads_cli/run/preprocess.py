@@ -21,7 +21,6 @@ import yaml
 from dheads_cli import console, registry
 from dheads_cli.data import align, shards
 from dheads_cli.data.corpora import ClipSource, CorpusListing, list_corpus
-from dheads_cli.data.embedding_cache import FOLDER
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.recipe import Preprocess
 from dheads_cli.run.clip_pool import process_all
@@ -169,7 +168,7 @@ def _remove(out: Path) -> None:
     (out / shards.MANIFEST).unlink(missing_ok=True)
     for path in (*out.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"), *(out / PARTS).glob("*.jsonl")):
         path.unlink()
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    shutil.rmtree(out / shards.EMBEDDINGS, ignore_errors=True)
     (out / shards.SETTINGS).unlink()
 
 

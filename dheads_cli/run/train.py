@@ -90,7 +90,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         torch.set_num_threads(settings.threads)
     torch.manual_seed(recipe.seed)
     parts = build_model(recipe.model, target)
-    data = training_set(recipe, parts, recipe.data.train_split)
+    data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
     state = fresh_state(parts, recipe)
     prepare_run_dir(run_dir, recipe, state, restart)
@@ -147,7 +147,9 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     return {"run": str(run_dir), "step": state.step, "checkpoint": str(checkpoint_path(run_dir, state.step)), **last}
 
 
-def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0) -> TrainingSet:
+def training_set(
+    recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0, *, augmented: bool = False
+) -> TrainingSet:
     """The clips of one split as the recipe wants them seen."""
     settings = recipe.train
     views = Views(
@@ -161,7 +163,7 @@ def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0)
         speaker_balance=recipe.data.speaker_balance,
     )
     frozen = "audio_encoder" not in parts.trained_modules()
-    kinds = settings.augment.active() if split == recipe.data.train_split else {}
+    kinds = settings.augment.active() if augmented else {}
     versions = Versions(settings.augment.variants if kinds else 0, kinds, recipe.seed)
     return TrainingSet(
         Path(recipe.data.path),
