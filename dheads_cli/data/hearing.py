@@ -92,8 +92,8 @@ class Hearing:
     def embed(self, ref: ClipRef, waveform: Tensor) -> Tensor:
         """A frozen encoder's embeddings of a clip, float16 [F, D] on the CPU.
 
-        Clip by clip, because a batch of several gives other last bits than each alone; rounded, kept or not, so that
-        training is the same with and without a cache.
+        Training is the same with and without a cache: clip by clip, since no device promises that a batch of several
+        gives the last bits of each alone, and rounded whether they are kept or not.
 
         Raises:
             DheadsError: float16 can't hold them.

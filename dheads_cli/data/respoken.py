@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio import functional as AF
 
-from dheads_cli.data.augment import fit, stretched
+from dheads_cli.data.effects import fit, stretched
 from dheads_cli.errors import DheadsError
 
 PROGRAM = "espeak-ng"
