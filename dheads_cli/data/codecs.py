@@ -80,7 +80,7 @@ def _round_trip(chosen: Codec, wave: NDArray[np.float32], kbps: float) -> NDArra
     packets = [packet for frame in _frames(encoder, wave) for packet in encoder.encode(frame)]
     decoded = [frame.to_ndarray().reshape(-1) for packet in packets for frame in decoder.decode(packet)]
     samples = np.concatenate([*decoded, *(frame.to_ndarray().reshape(-1) for frame in decoder.decode(None))])
-    return samples.astype(np.float32) / (32768 if samples.dtype == np.int16 else 1)
+    return samples.astype(np.float32) / np.float32(32768 if samples.dtype == np.int16 else 1)
 
 
 def _frames(encoder: Any, wave: NDArray[np.float32]) -> Iterator[av.AudioFrame | None]:

@@ -103,7 +103,7 @@ def pitch(wave: Wave, sample_rate: int, semitones: float) -> Wave:
     longer = stretched(wave, sample_rate, ratio)
     if ratio > 1:  # what would fold over
         longer = _low_passed(longer, 1 / ratio)
-    return _at_level_of(wave, _at(longer, np.arange(len(wave)) * ratio))
+    return _at_level_of(wave, _at(longer, np.arange(len(wave), dtype=np.float64) * ratio))
 
 
 def formants(wave: Wave, sample_rate: int, percent: float) -> Wave:
@@ -178,11 +178,11 @@ def _at(wave: NDArray[np.floating], places: NDArray[np.float64]) -> NDArray[np.f
     return np.where((places > -1) & (places < len(wave)), between, 0.0)
 
 
-def _low_passed(wave: NDArray[np.floating], share: float) -> NDArray[np.float64]:
+def _low_passed(wave: Wave, share: float) -> Wave:
     """Without the frequencies above a share of the highest."""
     spectrum = np.fft.rfft(wave)
     spectrum[round(share * len(spectrum)) :] = 0
-    return np.fft.irfft(spectrum, len(wave))
+    return np.fft.irfft(spectrum, len(wave)).astype(np.float32)
 
 
 def _smooth(magnitudes: torch.Tensor, reach: int) -> torch.Tensor:

@@ -41,7 +41,7 @@ def weights_digest(encoder: nn.Module) -> str:
     for name, tensor in sorted([*encoder.named_parameters(), *encoder.named_buffers()]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
