@@ -9,6 +9,7 @@ windows, the corpus, and what was done to its sound. A changed encoder has anoth
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import inspect
@@ -148,6 +149,8 @@ class EmbeddingCache:
             OSError: it can't be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK):  # a disk that has become read-only, with some of the files on it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             try:

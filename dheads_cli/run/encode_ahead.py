@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch import Tensor
@@ -41,21 +42,23 @@ def encode_ahead(data: TrainingSet, n_samples: int) -> None:
     n_clips = sum(len(shards[shard]) for _, shard in todo)
     if not todo or n_samples < n_clips:
         return
-    try:
-        with console.progress("encode speech", total=n_clips, unit="clips") as bar:
-            for version, cache in enumerate(data.hearing.caches):
-                with cache.writing(lambda: bar.note("another run is writing them; this one waits for it")):
-                    for shard in cache.look(shards):  # again: another run may have made it meanwhile
-                        embeddings = {}
-                        for ref, embedding in _embed(data.hearing, shards[shard], version):
-                            embeddings[ref.key] = embedding
-                            bar.advance(1)
-                        cache.write(shard, embeddings)
-    except OSError as error:
-        console.info(
-            f"{data.corpus.folder}: embeddings can't be kept there ({error.strerror or error}); they are computed "
-            "whenever a clip is read, which is slower"
-        )
+    with console.progress("encode speech", total=n_clips, unit="clips") as bar:
+        for version, cache in enumerate(data.hearing.caches):
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(cache.writing(lambda: bar.note("waiting for another run that writes them")))
+                except OSError as error:
+                    console.info(
+                        f"{data.corpus.folder}: embeddings can't be kept there ({error.strerror or error}); they are "
+                        "computed whenever a clip is read, which is slower"
+                    )
+                    return
+                for shard in cache.look(shards):  # again: another run may have made it meanwhile
+                    embeddings = {}
+                    for ref, embedding in _embed(data.hearing, shards[shard], version):
+                        embeddings[ref.key] = embedding
+                        bar.advance(1)
+                    cache.write(shard, embeddings)
 
 
 def shards_of(data: TrainingSet) -> dict[str, list[ClipRef]]:

@@ -168,7 +168,8 @@ def _remove(out: Path) -> None:
     (out / shards.MANIFEST).unlink(missing_ok=True)
     for path in (*out.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"), *(out / PARTS).glob("*.jsonl")):
         path.unlink()
-    shutil.rmtree(out / shards.EMBEDDINGS, ignore_errors=True)
+    if (out / shards.EMBEDDINGS).is_dir():
+        shutil.rmtree(out / shards.EMBEDDINGS)
     (out / shards.SETTINGS).unlink()
 
 
