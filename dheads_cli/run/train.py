@@ -126,7 +126,8 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                     f"{run_dir}: the loss is {values['loss']} at step {state.step}; earlier checkpoints are whole. "
                     "Lower train.lr and train again with --restart"
                 )
-            done = stopped() or state.step == settings.steps
+            stop = stopped()  # asked once a step: what comes later ends the next one, which is saved first
+            done = stop or state.step == settings.steps
             if state.step % settings.log_every == 0 or done:
                 last = meter.means(settings.batch_size)
                 log({"step": state.step, **last})
@@ -141,7 +142,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                 with ema_weights(state):
                     save_sample_grid(run_dir / f"grid-{state.step:06d}.png", recipe, parts, validation.corpus)
                 meter = Meter()
-            if stopped():
+            if stop:
                 console.info(f"stopped at step {state.step}; the same command goes on from there")
                 break
     return {"run": str(run_dir), "step": state.step, "checkpoint": str(checkpoint_path(run_dir, state.step)), **last}
