@@ -258,7 +258,9 @@ def test_other_settings_need_overwrite(single: Path, tmp_path: Path) -> None:
     with pytest.raises(DheadsError, match=r"made with other settings \(size, margin_side\).*--overwrite"):
         preprocess(single, tmp_path, other)
     assert contents(tmp_path) == before
+    (tmp_path / "embeddings" / "0123").mkdir(parents=True)
     preprocess(single, tmp_path, other, overwrite=True)
+    assert not (tmp_path / "embeddings").exists()  # they were of the old clips
     corpus = shards.Corpus(tmp_path)
     assert corpus.load(corpus.clips("train")[0]).frames.shape[1:] == (32, 32, 3)
     assert (tmp_path / "mine.txt").exists()

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
+from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_model, choose_device, choose_precision
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
 from dheads_cli.recipe import Recipe
+from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_state import (
     State,
@@ -88,10 +90,12 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         torch.set_num_threads(settings.threads)
     torch.manual_seed(recipe.seed)
     parts = build_model(recipe.model, target)
-    data = training_set(recipe, parts, recipe.data.train_split)
+    data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
     state = fresh_state(parts, recipe)
     prepare_run_dir(run_dir, recipe, state, restart)
+    encode_ahead(data, (settings.steps - state.step) * settings.batch_size)
+    encode_ahead(validation, N_VALIDATION)
     objective = Objective(
         prediction=recipe.model.prediction,
         snr_weight_max=settings.snr_weight_max,
@@ -122,7 +126,8 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                     f"{run_dir}: the loss is {values['loss']} at step {state.step}; earlier checkpoints are whole. "
                     "Lower train.lr and train again with --restart"
                 )
-            done = stopped() or state.step == settings.steps
+            stop = stopped()  # asked once a step: what comes later ends the next one, which is saved first
+            done = stop or state.step == settings.steps
             if state.step % settings.log_every == 0 or done:
                 last = meter.means(settings.batch_size)
                 log({"step": state.step, **last})
@@ -137,13 +142,15 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
                 with ema_weights(state):
                     save_sample_grid(run_dir / f"grid-{state.step:06d}.png", recipe, parts, validation.corpus)
                 meter = Meter()
-            if stopped():
+            if stop:
                 console.info(f"stopped at step {state.step}; the same command goes on from there")
                 break
     return {"run": str(run_dir), "step": state.step, "checkpoint": str(checkpoint_path(run_dir, state.step)), **last}
 
 
-def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0) -> TrainingSet:
+def training_set(
+    recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0, *, augmented: bool = False
+) -> TrainingSet:
     """The clips of one split as the recipe wants them seen."""
     settings = recipe.train
     views = Views(
@@ -156,16 +163,21 @@ def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0)
         colour_jitter=settings.colour_jitter,
         speaker_balance=recipe.data.speaker_balance,
     )
+    frozen = "audio_encoder" not in parts.trained_modules()
+    kinds = settings.augment.active() if augmented else {}
+    versions = Versions(settings.augment.variants if kinds else 0, kinds, recipe.seed)
     data = TrainingSet(
         Path(recipe.data.path),
         split,
         parts.audio_encoder,
-        frozen="audio_encoder" not in parts.trained_modules(),
+        frozen=frozen,
         size=recipe.model.size,
         views=views,
         cache_bytes=recipe.data.cache_gb * 2**30,
         seed=recipe.seed + seed_offset,
         keep=recipe.data.limits,
+        versions=versions,
+        caches=embedding_caches(recipe, parts.audio_encoder, versions) if frozen else (),
     )
     if recipe.data.keep:
         console.info(f"split {split}: data.keep leaves {data.choice}")
