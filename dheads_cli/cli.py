@@ -11,7 +11,7 @@ import typer
 
 import dheads_cli
 from dheads_cli import console
-from dheads_cli.cli_data import preprocess
+from dheads_cli.cli_data import data_app, preprocess
 from dheads_cli.cli_options import (
     Device,
     Json,
@@ -40,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(recipe_app, name="recipe", no_args_is_help=True)
+app.add_typer(data_app, name="data", no_args_is_help=True)
 
 
 def main() -> None:

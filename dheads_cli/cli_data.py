@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from dheads_cli.cli_options import Json, Overwrite, Quiet, Sets
+from dheads_cli.cli_options import Device, Json, Overwrite, Quiet, Sets, Trust
+
+data_app = typer.Typer(help="Look at a preprocessed corpus.", rich_markup_mode=None)
 
 
 def preprocess(
@@ -40,4 +42,47 @@ def preprocess(
     settings = load_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
     run.preprocess(
         corpus, out or Path("data") / f"{corpus.resolve().name}-{settings.size}", settings, overwrite=overwrite
+    )
+
+
+@data_app.command()
+def probe(
+    corpus: Annotated[Path, typer.Argument(help="Folder that `dheads preprocess` wrote.")],
+    encoders: Annotated[
+        str, typer.Option(metavar="NAMES", help="Audio encoders: whisper,logmel,'{use: whisper, combine: mean}'.")
+    ] = "whisper,logmel",
+    checkpoints: Annotated[
+        list[str] | None, typer.Option("--from", metavar="RUN", help="Probe this model's encoder too; may be repeated.")
+    ] = None,
+    context: Annotated[int, typer.Option(min=0, max=16, help="m_y: embeddings on either side of the frame's.")] = 2,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many clips of each split.")] = 400,
+    leave_speakers_out: Annotated[
+        bool, typer.Option("--leave-speakers-out", help="Score each speaker by a probe of all others, too.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write a line for each clip to this file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights of untrained encoders.")] = 0,
+    device: Device = "auto",
+    trust: Trust = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Judge audio encoders. How well does a linear map find the mouth's opening in their embeddings?
+
+    Example: dheads data probe data/grid-64 --encoders whisper,logmel --from runs/tiny
+    """
+    from dheads_cli.recipe_io import components_from_text
+
+    chosen = components_from_text("audio_encoders", encoders, "--encoders")
+    from dheads_cli.run.probe import probe_encoders
+
+    probe_encoders(
+        corpus,
+        chosen,
+        checkpoints or [],
+        audio_context=context,
+        limit=limit,
+        leave_speakers_out=leave_speakers_out,
+        csv=csv,
+        seed=seed,
+        device=device,
     )
