@@ -76,6 +76,9 @@ class Data(Section):
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split of the validation loss and the sample grids.")
     cache_gb: float = Field(4.0, ge=0, description="Memory for decoded clips, GiB; the rest is decoded when needed.")
+    embeddings: Literal["auto", "off"] = Field(
+        "auto", description="auto keeps a frozen audio encoder's embeddings beside the shards; off computes them anew."
+    )
     speaker_balance: Fraction = Field(
         0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
     )
@@ -156,6 +159,42 @@ class Model(Section):
         return n_heads
 
 
+class Augmentation(Section):
+    """How often and how strongly one kind of waveform augmentation is applied."""
+
+    probability: Fraction = Field(0.5, description="Share of the augmented versions that have it.")
+    strength: Fraction = Field(0.5, description="Each draw is uniform in 0 (unchanged) ... this; 1 is strong.")
+
+
+class Augment(Section):
+    """Other voices, rooms and lines for the training clips' sound, which stays in step; null is off.
+
+    What a description says holds at strength 1.
+    """
+
+    variants: Positive = Field(
+        4, description="Augmented versions of each clip; a sample hears one of them or the clean clip, each as often."
+    )
+    gain: Augmentation | None = Field(None, description="20 dB softer or louder; never clips.")
+    noise: Augmentation | None = Field(None, description="White, pink, brown or babble at 0 dB SNR (near 0: 40 dB).")
+    reverb: Augmentation | None = Field(None, description="A room of RT60 1 s, its echoes as strong as the voice.")
+    pitch: Augmentation | None = Field(None, description="Pitch 4 semitones lower or higher.")
+    formants: Augmentation | None = Field(None, description="Another vocal tract: formants 20 % lower or higher.")
+    speed: Augmentation | None = Field(
+        None, description="The rate wanders by 15 %; no sound moves by more than half a frame (20 ms)."
+    )
+    codec: Augmentation | None = Field(
+        None, description="MP3, AAC or Opus at 8 kb/s (near 0: 64); from 0.5 on also telephone (mu-law, AMR)."
+    )
+    band: Augmentation | None = Field(None, description="Equaliser: each octave up to 15 dB softer or louder.")
+    clipping: Augmentation | None = Field(None, description="Cut off 24 dB below the peak.")
+
+    def active(self) -> dict[str, tuple[float, float]]:
+        """Kinds that happen: name -> (probability, strength)."""
+        kinds = {name: kind for name, kind in self if isinstance(kind, Augmentation)}
+        return {name: (kind.probability, kind.strength) for name, kind in kinds.items() if kind.probability}
+
+
 class Train(Section):
     """The objective and the optimiser."""
 
@@ -180,6 +219,7 @@ class Train(Section):
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
+    augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
     log_every: Positive = Field(50, description="Steps between lines of the log.")
     checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -80,7 +80,7 @@ def _words(item: Any, loc: Loc) -> str:
 
 
 def _nearest_key(loc: Loc) -> str:
-    section = SECTIONS.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
+    section = _section_at(loc[:-1])
     here, key = list(section.model_fields), str(loc[-1])
     if section is Recipe:
         here.append(BASE)
@@ -90,6 +90,16 @@ def _nearest_key(loc: Loc) -> str:
     if homes := homes + [key] * (key in Recipe.model_fields):
         return f"; did you mean {' or '.join(map(repr, homes))}?"
     return f"; the keys here are {', '.join(here)}"
+
+
+def _section_at(loc: Loc) -> type[BaseModel]:
+    """The innermost section that a place lies in: `Recipe`, `Train`, `Augment` ..."""
+    section: type[BaseModel] = Recipe
+    for part in loc:
+        annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
+        inner = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+        section = next((each for each in inner if issubclass(each, BaseModel)), section)
+    return section
 
 
 def component_mistakes(document: Document, name: str) -> list[Mistake]:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import Component, Recipe
+from dheads_cli.recipe import Component, Recipe, Section
 from dheads_cli.recipe_errors import SECTIONS, component_mistakes, component_of, in_order, validate, wrong_options
 from dheads_cli.recipe_files import BASE, forget, locate, read_recipe
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow, parse
@@ -184,7 +184,7 @@ def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
             inner = {"use": inner or field.default.use}
             if here in document.values:
                 document.values[(*here, "use")] = document.values[here]
-        elif field is None and inner is None:
+        elif inner is None and (field is None or isinstance(field.default, Section)):
             inner = {}
             document.keys.setdefault(here, where)
         if not isinstance(inner, dict):
@@ -218,15 +218,19 @@ def _lines(recipe: Recipe) -> Any:
             yield from _field(f"{name}.{key}", key, getattr(value, key))
 
 
-def _field(path: str, key: str, value: Any) -> Any:
-    if not isinstance(value, Component):
-        yield f"  {key}: {flow(_plain(value))}", path
+def _field(path: str, key: str, value: Any, indent: str = "  ") -> Any:
+    if isinstance(value, Section):
+        yield f"{indent}{key}:", ""
+        for inner in type(value).model_fields:
+            yield from _field(f"{path}.{inner}", inner, getattr(value, inner), f"{indent}  ")
+    elif not isinstance(value, Component):
+        yield f"{indent}{key}: {flow(_plain(value))}", path
     elif not value.options:
-        yield f"  {key}: {flow(value.use)}", f"{path}.use"
+        yield f"{indent}{key}: {flow(value.use)}", f"{path}.use"
     else:
-        yield f"  {key}:", ""
+        yield f"{indent}{key}:", ""
         for option, each in {"use": value.use, **value.options}.items():
-            yield f"    {flow(option)}: {flow(each)}", f"{path}.{option}"
+            yield f"{indent}  {flow(option)}: {flow(each)}", f"{path}.{option}"
 
 
 def _plain(value: Any) -> Any:

@@ -74,7 +74,7 @@ def test_all_mistakes_come_at_once_each_with_its_place(write: Callable[[str], st
         "x.yaml:6:3: train.lr: given twice; the first is at x.yaml:5:3",
         "x.yaml:8:9: model.size: must be a multiple of 8 (patch_size x 2^(levels - 1)), not 66",
         "x.yaml:10:17: model.conditioning: no conditioning is called 'adgn'; did you mean 'adagn'? "
-            "Available: adagn, adagn_summed, audio_scale, cross_attention, cross_attention_official.",
+        "Available: adagn, adagn_summed, audio_scale, cross_attention, cross_attention_official.",
         "x.yaml:12:30: sample.sampler.stps: ddim has no option 'stps'; did you mean 'steps'? Options: steps, eta.",
         "x.yaml:12:39: sample.sampler.eta: must be a number, not 'high'",
         "x.yaml:13:1: lr: unknown key; did you mean 'train.lr'?",
@@ -206,6 +206,15 @@ def test_overrides_replace_lists_and_the_last_one_wins(write: Callable[[str], st
         ("evaluate.metrics.0=lmd", "--set evaluate.metrics.0=lmd: evaluate.metrics has no keys; set it whole"),
         ("trian.lr=1", "--set trian.lr=1: trian: unknown key; did you mean 'train'?"),
         ("sample.sampler=dim", "--set sample.sampler=dim: sample.sampler: no sampler is called 'dim'"),
+        (
+            "train.augment.nois.strength=1",
+            "--set train.augment.nois.strength=1: train.augment.nois: unknown key; did you mean 'noise'?",
+        ),
+        (
+            "train.augment.noise.strenth=1",
+            "--set train.augment.noise.strenth=1: train.augment.noise.strenth: unknown key; did you mean 'strength'?",
+        ),
+        ("train.augment.noise=loud", "--set train.augment.noise=loud: train.augment.noise: must be a section"),
         ("sample.sampler.steps=few", "--set sample.sampler.steps=few: sample.sampler.steps: must be a whole number"),
     ],
 )
@@ -213,6 +222,16 @@ def test_a_wrong_override_is_shown_as_it_was_written(write: Callable[[str], str]
     found = mistakes(write("name: a\n"), override)
     assert len(found) == 1
     assert found[0].startswith(expected)
+
+
+def test_a_section_in_a_section_is_read_shown_and_set(write: Callable[[str], str]) -> None:
+    path = write("name: a\ntrain:\n  augment:\n    noise: {probability: 1}\n")
+    loaded = load_recipe(path, ["train.augment.codec.strength=0.25", "train.augment.variants=2"])
+    assert loaded.recipe.train.augment.active() == {"noise": (1.0, 0.5), "codec": (0.5, 0.25)}
+    origins = {path.removeprefix("train.augment."): origin for path, origin in loaded.origins.items()}
+    assert origins["noise.probability"] == "x.yaml:4:26"
+    assert (origins["noise.strength"], origins["codec.strength"], origins["gain"]) == ("default", "--set", "default")
+    assert load_recipe(write(recipe_to_yaml(loaded.recipe))).recipe == loaded.recipe
 
 
 def test_an_unknown_recipe_gets_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

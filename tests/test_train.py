@@ -128,6 +128,34 @@ def test_a_resume_state_without_buffers_is_refused_where_there_are_some(folder, 
         train(recipe(folder, steps=2, audio_encoder=RECURRENT), run, device="cpu")
 
 
+NOISY = {"variants": 2, "noise": {"probability": 1.0}, "formants": {}}
+
+
+def test_augmented_sound_is_the_same_after_a_resume_and_another_than_clean(folder, unbroken, tmp_path):
+    runs = tmp_path / "whole", tmp_path / "resumed"
+    stop_at_3(folder, runs[1], augment=NOISY)
+    for run in runs:
+        train(recipe(folder, augment=NOISY), run, device="cpu")
+    assert bytes_of(runs[0]) == bytes_of(runs[1])
+    augmented, clean = (load_tensors(run / "resume.safetensors")[0] for run in (runs[0], unbroken))
+    assert augmented.keys() == clean.keys()
+    assert not all(torch.equal(augmented[name], clean[name]) for name in clean)
+
+
+def test_a_checkpoint_does_not_depend_on_kept_embeddings(folder, tmp_path, capsys):
+    settings = recipe(folder, steps=3, batch_size=4, audio_encoder={"use": "whisper"}, augment=NOISY)
+    kept = folder / "embeddings"
+    kept.write_text("")  # a file stands where the folder would be: as a disk that may not be written
+    train(settings, tmp_path / "without", device="cpu")
+    assert "embeddings can't be kept there" in capsys.readouterr().err
+    kept.unlink()
+    for name in ("fills", "reads"):
+        train(settings, tmp_path / name, device="cpu")
+    assert len(list(kept.rglob("train-000000.safetensors"))) == 3  # clean and two augmented versions
+    runs = [(tmp_path / name / "resume.safetensors").read_bytes() for name in ("without", "fills", "reads")]
+    assert runs[0] == runs[1] == runs[2]
+
+
 class Frozen:
     sample_rate, embed_dim, stride_frames, context_frames = 16000, 2, 10, 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli.data.embedding_cache import EmbeddingCache
+from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.speech import cut, encode_speech, samples_of, window_indices
+from dheads_cli.model.speech import cut, samples_of, window_indices
 from dheads_cli.protocols import AudioEncoder
 
 MOUTH = slice(48, 68)
@@ -60,15 +62,20 @@ class Views:
 
 @dataclass
 class CachedClip:
-    """A decoded clip: frames [F, H, W, 3], landmarks [F, 68, 2] px, embeddings [F, D] or the waveform [T]."""
+    """A decoded clip: frames [F, H, W, 3], landmarks [F, 68, 2] px, embeddings [F, D] or the waveform [T].
+
+    `augmented` holds the same of those augmented versions that were asked for so far, by their number.
+    """
 
     frames: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
     sound: Tensor
+    augmented: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def n_bytes(self) -> int:
-        return self.frames.nbytes + self.landmarks.nbytes + self.sound.nbytes
+        sounds = (self.sound, *self.augmented.values())
+        return self.frames.nbytes + self.landmarks.nbytes + sum(sound.nbytes for sound in sounds)
 
 
 class TrainingSet:
@@ -83,6 +90,8 @@ class TrainingSet:
         views: how frames are chosen.
         cache_bytes: memory for decoded clips; the least recently used go first.
         seed: of every draw.
+        versions: augmented versions of each clip's sound; a sample hears one of them or the clean one, each as often.
+        caches: where a frozen encoder's embeddings of version 0, 1 ... are kept.
 
     Raises:
         DheadsError: the shards lack the split, or have another size or sample rate.
@@ -99,6 +108,8 @@ class TrainingSet:
         views: Views,
         cache_bytes: float,
         seed: int,
+        versions: Versions | None = None,
+        caches: tuple[EmbeddingCache, ...] = (),
     ) -> None:
         self.corpus = Corpus(path)
         self.clips = self.corpus.clips(split)
@@ -117,6 +128,9 @@ class TrainingSet:
                 f"{path}: its sound has {first.sample_rate} Hz, but model.audio_encoder takes {encoder.sample_rate}: "
                 f"preprocess again with --set preprocess.sample_rate={encoder.sample_rate}"
             )
+        self.hearing = Hearing(
+            self.corpus, encoder, frozen=frozen, fps=self.fps, versions=versions or Versions(), caches=caches
+        )
         speakers = [ref.speaker for ref in self.clips]
         counts = {speaker: speakers.count(speaker) for speaker in set(speakers)}
         weights = np.array([counts[speaker] ** -views.speaker_balance for speaker in speakers])
@@ -129,22 +143,36 @@ class TrainingSet:
                 self.cache.move_to_end(ref.id)
                 return self.cache[ref.id]
         stored = self.corpus.load(ref)
-        sound = torch.from_numpy(stored.waveform)
-        if self.frozen:
-            sound = encode_speech(self.encoder, sound, len(stored.frames), stored.fps)
-        loaded = CachedClip(stored.frames, stored.landmarks, sound)
+        loaded = CachedClip(stored.frames, stored.landmarks, self.hearing(ref, 0))
         with self.lock:
             self.cache[ref.id] = loaded
             self.cached_bytes += loaded.n_bytes
-            while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
-                self.cached_bytes -= self.cache.popitem(last=False)[1].n_bytes
+            self._make_room()
         return loaded
+
+    def sound(self, ref: ClipRef, version: int) -> Tensor:
+        """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one."""
+        clip = self.clip(ref)
+        if version == 0:
+            return clip.sound
+        if version not in clip.augmented:
+            made = self.hearing(ref, version)
+            with self.lock:
+                clip.augmented[version] = made
+                if self.cache.get(ref.id) is clip:  # else it has gone, and what it holds with it
+                    self.cached_bytes += made.nbytes
+                    self._make_room()
+        return clip.augmented[version]
+
+    def _make_room(self) -> None:
+        while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
+            self.cached_bytes -= self.cache.popitem(last=False)[1].n_bytes
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of a step: `size` clips drawn with replacement, one random target frame of each."""
         rng = np.random.default_rng([self.seed, step])
         chosen = rng.choice(len(self.clips), size, p=self.probabilities)
-        samples = [self._sample(self.clip(self.clips[index]), rng) for index in chosen]
+        samples = [self._sample(self.clips[index], rng) for index in chosen]
         frames = torch.from_numpy(np.stack([sample[0] for sample in samples]))  # [B, 2 + M, 3, H, W]
         indices = [sample[2] for sample in samples]
         return Batch(
@@ -158,9 +186,10 @@ class TrainingSet:
         )
 
     def _sample(
-        self, clip: CachedClip, rng: np.random.Generator
+        self, ref: ClipRef, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], Tensor, list[int], NDArray[np.float32]]:
         """One target: frames (target, identity, motion ...), sound, places of its window in it, mouth mask."""
+        clip = self.clip(ref)
         views, n_frames = self.views, len(clip.frames)
         k, identity = (int(i) for i in rng.integers(n_frames, size=2))
         before = range(k - views.n_motion_frames, k)
@@ -171,17 +200,19 @@ class TrainingSet:
         frames = jitter_colour(frames, views.colour_jitter, rng)
         if rng.random() < views.flip:
             frames, mask = frames[..., ::-1], mask[..., ::-1]
-        sound, places = self._sound(clip, k, n_frames)
+        n_versions = self.hearing.versions.n
+        version = int(rng.integers(1 + n_versions)) if n_versions else 0
+        sound, places = self._window(self.sound(ref, version), k, n_frames)
         return np.ascontiguousarray(frames), sound, places, np.ascontiguousarray(mask)
 
-    def _sound(self, clip: CachedClip, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
+    def _window(self, sound: Tensor, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
         indices = window_indices(k, n_frames, self.views.audio_context)
         if self.frozen:
-            return clip.sound[indices], []
+            return sound[indices], []
         context, rate = self.encoder.context_frames, self.encoder.sample_rate
         first = k - self.views.audio_context
         n_piece = 2 * (self.views.audio_context + context) + 1
-        piece = cut(clip.sound, first - context, samples_of(n_piece, self.fps, rate), self.fps, rate)
+        piece = cut(sound, first - context, samples_of(n_piece, self.fps, rate), self.fps, rate)
         return piece, [index - first + context for index in indices]
 
 

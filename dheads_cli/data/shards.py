@@ -3,6 +3,7 @@
 <split>-000000.tar   samples of one clip each: <key>.mp4, <key>.flac, <key>.landmarks.npy, <key>.json
 manifest.jsonl       one row a clip, skipped ones too, in the order of the shards
 preprocess.yaml      settings, layout, detector and versions
+embeddings/          what frozen audio encoders make of it, once a training asked (embedding_cache.py)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dheads_cli.files import write_atomically
 
 MANIFEST = "manifest.jsonl"
 SETTINGS = "preprocess.yaml"
+EMBEDDINGS = "embeddings"
 EXTENSIONS = ("mp4", "flac", "landmarks.npy", "json")  # members of a sample, in this order
 
 

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -167,6 +168,7 @@ def _remove(out: Path) -> None:
     (out / shards.MANIFEST).unlink(missing_ok=True)
     for path in (*out.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"), *(out / PARTS).glob("*.jsonl")):
         path.unlink()
+    shutil.rmtree(out / shards.EMBEDDINGS, ignore_errors=True)
     (out / shards.SETTINGS).unlink()
 
 

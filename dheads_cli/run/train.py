@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
+from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_model, choose_device, choose_precision
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
 from dheads_cli.recipe import Recipe
+from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_state import (
     State,
@@ -88,10 +90,12 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         torch.set_num_threads(settings.threads)
     torch.manual_seed(recipe.seed)
     parts = build_model(recipe.model, target)
-    data = training_set(recipe, parts, recipe.data.train_split)
+    data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
     state = fresh_state(parts, recipe)
     prepare_run_dir(run_dir, recipe, state, restart)
+    encode_ahead(data, (settings.steps - state.step) * settings.batch_size)
+    encode_ahead(validation, N_VALIDATION)
     objective = Objective(
         prediction=recipe.model.prediction,
         snr_weight_max=settings.snr_weight_max,
@@ -143,7 +147,9 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     return {"run": str(run_dir), "step": state.step, "checkpoint": str(checkpoint_path(run_dir, state.step)), **last}
 
 
-def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0) -> TrainingSet:
+def training_set(
+    recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0, *, augmented: bool = False
+) -> TrainingSet:
     """The clips of one split as the recipe wants them seen."""
     settings = recipe.train
     views = Views(
@@ -156,15 +162,20 @@ def training_set(recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0)
         colour_jitter=settings.colour_jitter,
         speaker_balance=recipe.data.speaker_balance,
     )
+    frozen = "audio_encoder" not in parts.trained_modules()
+    kinds = settings.augment.active() if augmented else {}
+    versions = Versions(settings.augment.variants if kinds else 0, kinds, recipe.seed)
     return TrainingSet(
         Path(recipe.data.path),
         split,
         parts.audio_encoder,
-        frozen="audio_encoder" not in parts.trained_modules(),
+        frozen=frozen,
         size=recipe.model.size,
         views=views,
         cache_bytes=recipe.data.cache_gb * 2**30,
         seed=recipe.seed + seed_offset,
+        versions=versions,
+        caches=embedding_caches(recipe, parts.audio_encoder, versions) if frozen else (),
     )
 
 

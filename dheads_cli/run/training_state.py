@@ -21,8 +21,9 @@ from dheads_cli.recipe_io import recipe_to_yaml
 
 # What may change when a run goes on: everything else changes what the weights mean.
 FREE_TO_CHANGE = {
-    "description", "data.path", "data.cache_gb", "train.steps", "train.log_every", "train.checkpoint_every",
-    "train.keep_checkpoints", "train.sample_every", "train.threads", "sample", "evaluate", "preprocess",
+    "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads",
+    "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
 
