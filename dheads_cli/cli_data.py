@@ -59,8 +59,12 @@ def probe(
     leave_speakers_out: Annotated[
         bool, typer.Option("--leave-speakers-out", help="Score each speaker by a probe of all others, too.")
     ] = False,
+    augment: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Score under changed sound, too: all, or noise,reverb,codec ...")
+    ] = None,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="Of the changes that --augment names.")] = 0.5,
     csv: Annotated[Path | None, typer.Option(help="Write a line for each clip to this file.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights of untrained encoders.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of untrained encoders' weights and of changes.")] = 0,
     device: Device = "auto",
     trust: Trust = False,
     quiet: Quiet = False,
@@ -82,6 +86,8 @@ def probe(
         audio_context=context,
         limit=limit,
         leave_speakers_out=leave_speakers_out,
+        augment=[name.strip() for name in (augment or "").split(",") if name.strip()],
+        strength=strength,
         csv=csv,
         seed=seed,
         device=device,

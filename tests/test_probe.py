@@ -15,10 +15,12 @@ from corpus import make_clip, make_corpus
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli.data.augment import AUGMENTATIONS
 from dheads_cli.data.shards import Corpus, ManifestRow, ShardWriter, encode_sample, read_rows, write_rows
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.probe import Probed, probe
 from dheads_cli.run.probe_baseline import LogMelColumns
+from dheads_cli.run.probe_changes import augmentations
 from dheads_cli.run.probe_clips import SoundClip, read_clips
 from dheads_cli.run.probe_fit import HeardClip, Window, moments, ridge, targets
 
@@ -198,7 +200,7 @@ def test_the_command_finds_the_made_up_mouths(corpus, tmp_path):
     run = make_checkpoint(tmp_path / "model.safetensors")
     lines = tmp_path / "clips.csv"
     words = ("data", "probe", corpus, "--encoders", "logmel", "--from", run, "--context", "0")
-    more = ("--csv", lines, "--leave-speakers-out")
+    more = ("--csv", lines, "--leave-speakers-out", "--augment", "gain,noise", "--strength", "1")
     ended = dheads(*words, *more, "--json")
     assert ended.code == 0, ended.stderr
     report = json.loads(ended.stdout)
@@ -214,12 +216,29 @@ def test_the_command_finds_the_made_up_mouths(corpus, tmp_path):
     assert fresh["latency_s"] == pytest.approx(104 / 25)
     with lines.open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 7
-    of_baseline = [float(row["r"]) for row in rows if row["encoder"] == "log-mel columns" and row["split"] == "test"]
-    assert np.mean(of_baseline) == pytest.approx(baseline["scores"]["test"]["mean"])
+    assert len(rows) == 3 * (1 + 2) * 7
+    for change, scores in {"": baseline["scores"], **baseline["changed"]}.items():
+        which = {"encoder": "log-mel columns", "change": change, "split": "test"}
+        r = [float(row["r"]) for row in rows if which.items() <= row.items()]
+        assert np.mean(r) == pytest.approx(scores["test"]["mean"])
+    assert baseline["changed"].keys() == {"gain", "noise"}
+    assert baseline["changed"]["noise"]["test"]["mean"] != baseline["scores"]["test"]["mean"]
     shown = dheads(*words)
     assert "Held-out speakers" in shown.stdout
     assert f"{baseline['scores']['test']['mean']:.3f}" in shown.stdout
+
+
+def test_augmentations_are_changes_that_a_clip_always_gets_alike():
+    made = augmentations(["all"], 0.5, 0)
+    assert list(made) == list(AUGMENTATIONS)
+    wave = 0.1 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    noise = made["noise"]
+    assert np.array_equal(noise(wave, RATE, "a"), noise(wave, RATE, "a"))
+    assert not np.array_equal(noise(wave, RATE, "a"), noise(wave, RATE, "b"))
+    assert not np.array_equal(noise(wave, RATE, "a"), augmentations(["noise"], 0.5, 1)["noise"](wave, RATE, "a"))
+    assert np.array_equal(augmentations(["noise"], 0, 0)["noise"](wave, RATE, "a"), wave)
+    with pytest.raises(DheadsError, match=r"no augmentation 'nois'; did you mean 'noise'\?"):
+        augmentations(["nois"], 0.5, 0)
 
 
 def test_untrained_weights_come_from_the_seed(corpus):

@@ -27,13 +27,12 @@ from dheads_cli.model.speech import encode_speech
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Component
 from dheads_cli.run.probe_baseline import LogMelColumns
-from dheads_cli.run.probe_clips import CHOOSING, FITTED, HELD_OUT, SoundClip, Wave, read_clips
+from dheads_cli.run.probe_changes import Change, augmentations
+from dheads_cli.run.probe_clips import CHOOSING, FITTED, HELD_OUT, SoundClip, read_clips
 from dheads_cli.run.probe_fit import HeardClip, Probe, Score, Window, choose, moments, ridge, score, targets
 from dheads_cli.run.probe_report import make_report, show, write_csv
 
 TIMED_S = 10.0  # of speech, that an encoder's speed is measured on
-
-Change = Callable[[Wave, int, str], Wave]  # (waveform [T], sample rate, clip's id) -> waveform [T]
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def probe_encoders(
     audio_context: int = 2,
     limit: int | None = None,
     leave_speakers_out: bool = False,
-    changes: Mapping[str, Change] | None = None,
+    augment: Sequence[str] = (),
+    strength: float = 0.5,
     csv: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -84,15 +84,16 @@ def probe_encoders(
         audio_context: m_y.
         limit: at most this many clips of each split, spread evenly over it.
         leave_speakers_out: also score each speaker of `train` with a probe of all the others.
-        changes: ways to change the sound that the probes are scored under, too; they are fitted on the sound as it is.
+        augment: augmentations of the sound that the probes are scored under, too; they are fitted on it as it is.
+        strength: of the augmentations.
         csv: file to write with a line for each clip.
-        seed: of the weights of encoders that have none yet.
+        seed: of the weights of encoders that have none yet, and of the augmentations.
         device: for the encoders.
 
     Returns:
         What --json prints.
     """
-    on = choose_device(device)
+    on, changes = choose_device(device), augmentations(augment, strength, seed)
     corpus = Corpus(corpus_folder)
     clips, silent = read_clips(corpus, limit)
     rate = clips[FITTED][0].sample_rate
@@ -108,7 +109,7 @@ def probe_encoders(
                 f"--set preprocess.sample_rate={wanted}"
             )
     n_held_out = sum(len(clips[split]) for split in HELD_OUT if split in clips)
-    n_heard = sum(map(len, clips.values())) + len(changes or {}) * n_held_out
+    n_heard = sum(map(len, clips.values())) + len(changes) * n_held_out
     results, speeds = [], []
     with console.progress("probe", total=len(subjects) * n_heard, unit="clips") as bar:
         for subject in subjects:
