@@ -94,8 +94,11 @@ def probe_encoders(
         What --json prints.
     """
     on, changes = choose_device(device), augmentations(augment, strength, seed)
-    corpus = Corpus(corpus_folder)
-    clips, silent = read_clips(corpus, limit)
+    if csv is not None and not csv.parent.is_dir():
+        raise DheadsError(f"--csv {csv}: there is no folder {csv.parent}: make it first.")
+    clips, silent = read_clips(Corpus(corpus_folder), limit)
+    if leave_speakers_out and len({clip.speaker for clip in clips[FITTED]}) < 2:
+        raise DheadsError(f"--leave-speakers-out: {corpus_folder} has one speaker only in the split {FITTED!r}.")
     rate = clips[FITTED][0].sample_rate
     subjects = [
         Subject("log-mel columns", LogMelColumns(rate), "baseline: the spectrogram itself, no encoder"),
