@@ -31,7 +31,7 @@ class LogMelColumns:
 
     def __call__(self, waveform: Tensor, n_frames: int) -> Tensor:
         """float32 [N, T] -> [N, F, 320]."""
-        log_mel = (self.mel.to(waveform.device)(waveform) + 1e-5).log10()  # [N, 80, T / hop + 1]
+        log_mel: Tensor = (self.mel.to(waveform.device)(waveform) + 1e-5).log10()  # [N, 80, T / hop + 1]
         places = (torch.arange(n_frames * COLUMNS, device=waveform.device) + 0.5) / (n_frames * COLUMNS)
         columns = (places * waveform.shape[1] / self.hop).round().long()
         return log_mel[:, :, columns].transpose(1, 2).reshape(len(waveform), n_frames, self.embed_dim)
