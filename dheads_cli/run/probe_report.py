@@ -16,7 +16,8 @@ from dheads_cli.files import write_atomically
 from dheads_cli.run.probe_fit import STRENGTHS, Score
 
 if TYPE_CHECKING:
-    from dheads_cli.run.probe import Probed, SoundClip, Subject
+    from dheads_cli.run.probe import Probed, Subject
+    from dheads_cli.run.probe_clips import SoundClip
 
 TITLES = {"test": "Held-out clips", "test-speakers": "Held-out speakers", "left_out": "Each speaker by all others"}
 
