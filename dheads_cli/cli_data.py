@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dheads_cli.cli_options import Json, Overwrite, Quiet, Sets
+from dheads_cli.cli_options import Device, Json, Overwrite, Quiet, Sets, Trust
 
 data_app = typer.Typer(help="Look into a preprocessed corpus.", rich_markup_mode=None)
 
@@ -64,3 +64,52 @@ def data_stats(
     from dheads_cli.run.data_stats.stats import stats
 
     stats(corpus, out, limit=limit, seed=seed)
+
+
+@data_app.command()
+def probe(
+    corpus: Annotated[Path, typer.Argument(help="Folder that `dheads preprocess` wrote.")],
+    encoders: Annotated[
+        str, typer.Option(metavar="NAMES", help="Audio encoders: whisper,logmel,'{use: whisper, combine: mean}'.")
+    ] = "whisper,logmel",
+    checkpoints: Annotated[
+        list[str] | None, typer.Option("--from", metavar="RUN", help="Probe this model's encoder too; may be repeated.")
+    ] = None,
+    context: Annotated[int, typer.Option(min=0, max=16, help="m_y: embeddings on either side of the frame's.")] = 2,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many clips of each split.")] = 400,
+    leave_speakers_out: Annotated[
+        bool, typer.Option("--leave-speakers-out", help="Score each speaker by a probe of all others, too.")
+    ] = False,
+    augment: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Score under changed sound, too: all, or noise,reverb,codec ...")
+    ] = None,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="Of the changes that --augment names.")] = 0.5,
+    csv: Annotated[Path | None, typer.Option(help="Write a line for each clip to this file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of untrained encoders' weights and of changes.")] = 0,
+    device: Device = "auto",
+    trust: Trust = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Judge audio encoders. How well does a linear map find the mouth's opening in their embeddings?
+
+    Example: dheads data probe data/grid-64 --encoders whisper,logmel --from runs/tiny
+    """
+    from dheads_cli.recipe_io import components_from_text
+
+    chosen = components_from_text("audio_encoders", encoders, "--encoders")
+    from dheads_cli.run.probe import probe_encoders
+
+    probe_encoders(
+        corpus,
+        chosen,
+        checkpoints or [],
+        audio_context=context,
+        limit=limit,
+        leave_speakers_out=leave_speakers_out,
+        augment=[name.strip() for name in (augment or "").split(",") if name.strip()],
+        strength=strength,
+        csv=csv,
+        seed=seed,
+        device=device,
+    )

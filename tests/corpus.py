@@ -24,6 +24,7 @@ def make_clip(number: int, split: str, n_frames: int = 20, size: int = SIZE) -> 
         top, bottom = round(0.7 * size - half), round(0.7 * size + half)
         frames[k, top:bottom, round(0.35 * size) : round(0.65 * size)] = 20
         landmarks[k, 48:58, 1], landmarks[k, 58:, 1] = top, bottom
+        landmarks[k, 61:64, 1] = top  # the inner upper lip
     loudness = np.repeat(opening, round(RATE / FPS)).astype(np.float32)
     wave = 0.3 * loudness * rng.standard_normal(len(loudness)).astype(np.float32)
     return StoredClip(

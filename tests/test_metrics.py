@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from dheads_cli.conformance import assert_conforms
 from dheads_cli.data.align import MEAN_FACE
+from dheads_cli.data.mouth import mouth_opening
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Metric
 from dheads_components.metrics.csim import CSIM, find_weights
 from dheads_components.metrics.lmd import LMD
-from dheads_components.metrics.mouth import Mouth, mouth_opening
+from dheads_components.metrics.mouth import Mouth
 from dheads_components.metrics.mse import MSE
 from dheads_components.metrics.psnr import PSNR
 from dheads_components.metrics.ssim import SSIM

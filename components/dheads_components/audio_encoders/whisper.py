@@ -5,40 +5,63 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dheads_cli.errors import DheadsError
+
 WEIGHTS = Path(__file__).with_name("whisper-tiny.en-encoder.safetensors")
-N_FFT, HOP, N_MELS, STATE, HEADS, LAYERS = 400, 160, 80, 384, 6, 4
+N_FFT, HOP, N_MELS, STATE, HEADS, LAYERS, POSITIONS = 400, 160, 80, 384, 6, 4, 1500
 RATE_HZ = 50  # of the encoder's output
 
 
 class Whisper(nn.Module):
-    """Whisper tiny.en features: the 50 Hz vectors that cover a video frame, side by side.
+    """Whisper tiny.en features of each video frame, from the middle of fixed windows.
 
-    Attention runs over the whole window, so the windowing is part of the features: 4 s windows, of which the middle
-    2 s are kept. At 25 fps each frame gets two vectors, D = 768.
+    Attention runs over the whole window, so the windowing is part of the features: a model hears with the one it was
+    trained with. docs/HEARING.md has the measurements behind the defaults: blocks 2 and 3 tell more of the mouth than
+    the last one, the mean of a frame's vectors as much as both, and 2 s windows as much as longer ones. At 25 fps the
+    defaults give D = 384, 1.5 s after the sound.
 
     Args:
-        vectors_per_frame: how many vectors a frame gets, placed evenly over the frame.
+        layers: of the encoder's blocks, 1 ... 4, whose outputs are averaged, each normalised (the last by the encoder's
+            own layer norm, the others to mean 0 and variance 1).
+        vectors_per_frame: how many vectors a frame has, placed evenly over it; the encoder makes 50 a second.
+        combine: what becomes of a frame's vectors: their mean (D = 384), or all of them side by side.
+        stride_frames: frames that each window gives embeddings of.
+        context_frames: frames that it hears on either side of them.
     """
 
     positional_embedding: Tensor
     mel_filters: Tensor
     sample_rate = 16000
-    stride_frames = 50
-    context_frames = 25
 
-    def __init__(self, vectors_per_frame: int = 2) -> None:
+    def __init__(
+        self,
+        layers: tuple[int, ...] = (2, 3),
+        vectors_per_frame: int = 2,
+        combine: Literal["mean", "concatenate"] = "mean",
+        stride_frames: int = 25,
+        context_frames: int = 12,
+    ) -> None:
         super().__init__()
-        self.vectors_per_frame = vectors_per_frame
-        self.embed_dim = vectors_per_frame * STATE
+        if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(1, LAYERS + 1)):
+            raise ValueError(f"layers must be some of 1 ... {LAYERS}, each once, not {list(layers)}")
+        if vectors_per_frame < 1 or stride_frames < 1 or context_frames < 0:
+            raise ValueError(
+                "vectors_per_frame and stride_frames must be from 1 and context_frames from 0, not "
+                f"{vectors_per_frame}, {stride_frames} and {context_frames}"
+            )
+        self.layers, self.vectors_per_frame, self.combine = tuple(sorted(layers)), vectors_per_frame, combine
+        self.stride_frames, self.context_frames = stride_frames, context_frames
+        self.embed_dim = STATE if combine == "mean" else vectors_per_frame * STATE
         self.conv1 = nn.Conv1d(N_MELS, STATE, 3, padding=1)
         self.conv2 = nn.Conv1d(STATE, STATE, 3, stride=2, padding=1)
-        self.register_buffer("positional_embedding", torch.zeros(1500, STATE))
+        self.register_buffer("positional_embedding", torch.zeros(POSITIONS, STATE))
         self.blocks = nn.ModuleList([Block() for _ in range(LAYERS)])
         self.ln_post = nn.LayerNorm(STATE)
         self.register_buffer("mel_filters", torch.zeros(N_MELS, N_FFT // 2 + 1))
@@ -60,7 +83,8 @@ class Whisper(nn.Module):
         if features.shape[1] != n_features:  # at other rates than 25 fps x 2 = 50 Hz: nearest in time
             places = (torch.arange(n_features, device=features.device) + 0.5) * features.shape[1] / n_features
             features = features[:, places.long().clamp(max=features.shape[1] - 1)]
-        return features.reshape(len(waveform), n_frames, self.embed_dim)
+        per_frame = features.reshape(len(waveform), n_frames, self.vectors_per_frame, STATE)
+        return per_frame.mean(2) if self.combine == "mean" else per_frame.flatten(2)
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """Whisper's log-mel spectrogram: [N, T] -> [N, 80, T / 160], each window scaled to its own maximum."""
@@ -71,13 +95,24 @@ class Whisper(nn.Module):
         return (log_mel + 4) / 4
 
     def encode(self, log_mel: Tensor) -> Tensor:
-        """[N, 80, 2 S] -> [N, S, 384]; positions count from the window's start."""
+        """[N, 80, 2 S] -> [N, S, 384], the mean of the chosen layers; positions count from the window's start.
+
+        Raises:
+            DheadsError: the window is longer than Whisper has positions for.
+        """
         h = F.gelu(self.conv2(F.gelu(self.conv1(log_mel)))).transpose(1, 2)
+        if h.shape[1] > POSITIONS:
+            raise DheadsError(
+                f"whisper hears windows of at most {POSITIONS / RATE_HZ:g} s, not {h.shape[1] / RATE_HZ:g} s: "
+                "lower its stride_frames or context_frames"
+            )
         h = h + self.positional_embedding[: h.shape[1]]
-        for block in self.blocks:
+        chosen = []
+        for layer, block in enumerate(self.blocks[: self.layers[-1]], start=1):
             h = block(h)
-        features: Tensor = self.ln_post(h)
-        return features
+            if layer in self.layers:
+                chosen.append(self.ln_post(h) if layer == LAYERS else F.layer_norm(h, (STATE,)))
+        return chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(0)
 
 
 class Block(nn.Module):
