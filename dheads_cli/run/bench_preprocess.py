@@ -6,12 +6,10 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from dheads_cli import registry
 from dheads_cli.console import Bar
@@ -19,8 +17,8 @@ from dheads_cli.data import media
 from dheads_cli.data.corpora import ClipSource, list_corpus
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.recipe import Preprocess
-from dheads_cli.run.clip_pool import process_all
-from dheads_cli.run.preprocess_clip import Outcome, process_clip
+from dheads_cli.run.clip_pool import AHEAD, process_all
+from dheads_cli.run.preprocess_clip import process_clip
 
 ROUNDS = 3  # each starts its processes anew
 N_CLIPS = 4  # clips of a corpus that are measured
@@ -82,11 +80,11 @@ def detector_rate(clips: list[ClipSource], settings: Preprocess, seconds: float)
 
 def preprocessing_rate(clips: list[ClipSource], settings: Preprocess, n_workers: int, seconds: float) -> float:
     """Frames a second of `n_workers` that are running and have more to do: start and end are not counted."""
-    died: Outcome = UnusableClip("crashed")
-    outcomes = process_all(partial(process_clip, settings=settings), itertools.cycle(clips), n_workers, died)
+    work = partial(process_clip, settings=settings)
+    outcomes = process_all(work, itertools.cycle(clips), n_workers, settings.clip_timeout_s)
     n_frames, n_clips, taken = 0, 0, 0.0
-    with closing(cast("Generator[Outcome]", outcomes)) as stream:
-        for _ in range(4 * n_workers if n_workers > 1 else 0):  # those handed out while the processes start
+    with closing(outcomes) as stream:
+        for _ in range(AHEAD * n_workers):  # those handed out while the processes start
             next(stream)
         began = time.perf_counter()
         while taken < seconds or n_clips < CLIPS_A_WORKER * n_workers:
