@@ -28,6 +28,8 @@ CLIPS_A_PROCESS = 2000  # then a fresh one takes its place, whatever memory a de
 START_S = 60.0  # a worker's start, and the pool's own lag, at most
 MAX_BROKEN = 3  # times in a row that workers end without having worked
 
+CRASHED = ("crashed", "the process that worked on it was killed")  # reason and detail
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -86,7 +88,7 @@ class ClipPool(Generic[Item, Outcome]):
                 self._jobs.popleft()
                 if isinstance(error, TimeoutError):
                     return UnusableClip("hung", f"not done after {self._timeout_s:g} s")
-                return UnusableClip("crashed", "the process that worked on it was killed")
+                return UnusableClip(*CRASHED)
             # Once more, beside no other: memory may have been short, or the machine far too busy.
             wait([other.future for other in self._jobs], self._timeout_s + START_S)
             job.future = self._start(job.item)
@@ -132,7 +134,7 @@ class ClipPool(Generic[Item, Outcome]):
 
     def _end(self) -> None:
         """End the workers, whatever they do."""
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
 

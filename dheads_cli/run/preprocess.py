@@ -70,22 +70,33 @@ def process_clips(clips: Sequence[ClipSource], settings: Preprocess) -> Generato
     if settings.executor == "ray":
         from dheads_cli.run import ray_pool
 
-        yield from ray_pool.process_all(work, clips, settings.ray_address, settings.clip_timeout_s)
+        versions = partial(versions_of, settings)
+        yield from ray_pool.process_all(work, clips, settings.ray_address, settings.clip_timeout_s, versions)
     else:
         n_workers = min(settings.workers or os.cpu_count() or 1, max(1, len(clips)))
         yield from clip_pool.process_all(work, clips, n_workers, settings.clip_timeout_s)
 
 
+def versions_of(settings: Preprocess) -> dict[str, str]:
+    """Versions of what decides the bytes of a clip, on the machine that asks."""
+    packages = ("dheads", "numpy", "opencv-python", "av")
+    return {name: version(name) for name in packages} | {"detector": _detector_version(settings)}
+
+
+def _detector_version(settings: Preprocess) -> str:
+    detector = registry.find("landmark_detectors", settings.detector.use)
+    return f"{settings.detector.use} of {detector.package} {detector.version}"
+
+
 def _provenance(corpus: Path, listing: CorpusListing, settings: Preprocess) -> dict[str, Any]:
     """What decides the bytes of a preprocessed corpus."""
-    detector = registry.find("landmark_detectors", settings.detector.use)
     return {
         "corpus": corpus.resolve().name,
         "layout": listing.layout,
         "clips": len(listing.clips),
         "clips_sha256": clips_digest([(clip.split, clip.id) for clip in listing.clips]),
         "dheads": version("dheads"),
-        "detector": f"{settings.detector.use} of {detector.package} {detector.version}",
+        "detector": _detector_version(settings),
         "mean_face": align.MEAN_FACE_VERSION,
         "settings": settings.model_dump(exclude=NOT_OF_THE_BYTES),
     }
