@@ -176,11 +176,11 @@ def _context() -> BaseContext:
 def _begin_worker() -> None:
     """One core for each worker; Ctrl-C is the main process's business, and none survives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    use_one_thread()
+    _use_one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def use_one_thread() -> None:
+def _use_one_thread() -> None:
     """Keep OpenCV and torch, loaded already or not, to the one core that a worker has."""
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"

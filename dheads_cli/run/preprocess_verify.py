@@ -58,9 +58,8 @@ def _wrong_rows(out: Path, rows: Sequence[shards.ManifestRow]) -> list[str]:
     wrong = []
     if twice := [clip for clip, count in Counter(row.id for row in rows).items() if count > 1]:
         wrong.append(f"{shards.MANIFEST} has {len(twice)} clips more than once, first {twice[0]}")
-    record_file = out / shards.SETTINGS
-    record = yaml.safe_load(record_file.read_text(encoding="utf-8")) if record_file.is_file() else None
-    if not isinstance(record, dict):
+    record = _record(out / shards.SETTINGS)
+    if not {"clips", "clips_sha256"} <= record.keys():
         wrong.append(f"{shards.SETTINGS}, the record of how the corpus was made, is missing or damaged")
     elif len(rows) != record["clips"]:
         wrong.append(f"{shards.MANIFEST} has {len(rows)} rows for {record['clips']} clips")
@@ -70,6 +69,15 @@ def _wrong_rows(out: Path, rows: Sequence[shards.ManifestRow]) -> list[str]:
     if strange := sorted(path.name for path in out.glob("*.tar") if path.name not in expected):
         wrong.append(f"{', '.join(strange)}: no clip of {shards.MANIFEST} is in it")
     return wrong
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What is recorded of a corpus; nothing where that is not there or no YAML."""
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def clips_digest(clips: Sequence[tuple[str, str]]) -> str:
