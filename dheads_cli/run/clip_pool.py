@@ -169,7 +169,7 @@ def _context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dheads_cli.run.preprocess_clip"])
+    context.set_forkserver_preload(["__main__", "dheads_cli.run.preprocess_clip"])
     return context
 
 
