@@ -281,14 +281,14 @@ class Corpus:
         Raises:
             DheadsError: its shard is missing or cut short.
         """
-        return read_members(self.folder / ref.shard, ref)
+        return members_in(self.folder / ref.shard, ref)
 
     def load(self, ref: ClipRef) -> StoredClip:
         """Read and decode a clip."""
         return decode_sample(self.read(ref))
 
 
-def read_members(path: Path, ref: ClipRef) -> dict[str, bytes]:
+def members_in(path: Path, ref: ClipRef) -> dict[str, bytes]:
     """The bytes of a clip's members, by extension, out of the shard at `path`.
 
     Raises:
@@ -310,7 +310,7 @@ def read_members(path: Path, ref: ClipRef) -> dict[str, bytes]:
 def damage_of(path: Path, row: ClipRef) -> str:
     """What is wrong with a clip's bytes in the shard at `path`, or "" where they have the row's checksum."""
     try:
-        members = read_members(path, row)
+        members = members_in(path, row)
     except DheadsError as error:
         return str(error)
     if hashlib.sha256(b"".join(members.values())).hexdigest() != row.sha256:

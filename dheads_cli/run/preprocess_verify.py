@@ -107,6 +107,6 @@ def _is_exact(path: Path, rows: Sequence[shards.ManifestRow]) -> bool:
         compared = _Compared(file)
         with tarfile.TarFile(fileobj=cast("IO[bytes]", compared), mode="w", format=tarfile.GNU_FORMAT) as tar:
             for row in rows:
-                for extension, data in shards.read_members(path, row).items():
+                for extension, data in shards.members_in(path, row).items():
                     tar.addfile(shards.member_header(row.key, extension, len(data)), io.BytesIO(data))
         return compared.same and not file.read(1)
