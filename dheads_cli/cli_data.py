@@ -22,6 +22,8 @@ def preprocess(
     size: Annotated[int | None, typer.Option(help="Width and height of the face crops, px.")] = None,
     layout: Annotated[str | None, typer.Option(help="auto, grid, lrw, crema or folder.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 takes one for each core.")] = None,
+    executor: Annotated[str | None, typer.Option(help="local, or ray: clips go to a Ray cluster.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster: HOST:PORT, or auto for the one here.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Re-read what was written, against its checksums.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -33,11 +35,12 @@ def preprocess(
     """
     from dheads_cli.recipe_io import load_recipe
     from dheads_cli.run import preprocess as run
+    from dheads_cli.run.preprocess_verify import verify as verify_corpus
 
     if verify:
-        run.verify(out or corpus)
+        verify_corpus(out or corpus)
         return
-    chosen = {"size": size, "layout": layout, "workers": workers}
+    chosen = {"size": size, "layout": layout, "workers": workers, "executor": executor, "ray_address": address}
     flags = [f"preprocess.{key}={value}" for key, value in chosen.items() if value is not None]
     settings = load_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
     run.preprocess(

@@ -30,3 +30,12 @@ def write_atomically(path: Path, payload: bytes | str) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise DheadsError(f"{path} can't be written: {error.strerror or error}.") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that files were given in a folder outlast a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

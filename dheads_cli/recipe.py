@@ -71,7 +71,17 @@ class Preprocess(Section):
         0.1, description="Share of the other speakers' clips held out as the split `test`, where the corpus has none."
     )
     val_fraction: Fraction = Field(0.02, description="Share held out likewise as the split `val`.")
-    workers: int = Field(0, ge=0, description="Processes; 0 takes one for each core.")
+    workers: int = Field(0, ge=0, description="Processes of the local executor; 0 takes one for each core.")
+    clip_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        description="A clip that takes longer is skipped as hung, s: many times what the longest clip of the corpus "
+        "takes on a busy machine, for it is to catch decoders that never end and not to judge slow ones.",
+    )
+    executor: Literal["local", "ray"] = Field("local", description="Processes on this machine, or a Ray cluster.")
+    ray_address: str | None = Field(
+        None, description="Address of the Ray cluster; None takes RAY_ADDRESS, and without it a Ray on this machine."
+    )
 
 
 class Limits(Section):

@@ -22,7 +22,7 @@ from dheads_cli.run.animate import animate, find_face
 from dheads_cli.run.bench import bench, load_weights, rows
 from dheads_cli.run.bench_animate import AnimateLoop, Pass, timed, write_speech
 from dheads_cli.run.bench_parts import Clock, Timing, interleave
-from dheads_cli.run.bench_preprocess import detector_rate, preprocessing_rate, usable_clips
+from dheads_cli.run.bench_preprocess import detector_rate, estimate_lrw_hours, preprocessing_rate, usable_clips
 from dheads_cli.run.doctor import FACE
 
 CPU = torch.device("cpu")
@@ -112,15 +112,25 @@ def test_what_was_left_out_is_said(report: tuple[dict[str, Any], str]) -> None:
 
 
 def test_the_table_has_a_row_for_each_measurement(report: tuple[dict[str, Any], str]) -> None:
-    rates = {"detector_frames_per_s": 40.0, "alone_frames_per_s": 30.0, "together_frames_per_s": 60.0}
+    rates = {
+        "detector_frames_per_s": 40.0, "alone_frames_per_s": 30.0, "together_frames_per_s": 60.0,
+        "frames_per_clip": 30.0, "alone_clips_per_h": 3600.0, "together_clips_per_h": 7200.0, "estimated_lrw_h": 9.0,
+    }  # fmt: skip
     rounds = {"detector": [40.0], "alone": [30.0], "together": [60.0]}
-    preprocess = {"workers": 2, "share_of_detector": 0.75, "rounds": rounds, **rates}
+    preprocess = {"workers": 2, "share_of_detector": 0.75, "share_of_detector_alone": 0.75, "rounds": rounds, **rates}
     table = {row[0]: row[1:] for row in rows(report[0] | {"preprocess": preprocess})}
     for what in ("convolution peak, float32", "network, float32, batch 1", "training step, float32, batch 3"):
         assert what in table
     assert table["preprocessing, 2 workers"] == [
-        "16.7 ms", "16.7 ms", "60 frames/s", "75% of 2 x the detector (aim: 80%)",
+        "16.7 ms", "16.7 ms", "60 frames/s", "75% of 2 x the detector (aim: 90%); 7200 clips/h",
     ]  # fmt: skip
+    assert table["LRW on 16 such cores"] == [
+        "", "", "9 h", "an estimate: 538766 clips of 29 frames at this speed a core",
+    ]  # fmt: skip
+
+
+def test_lrw_s_time_follows_from_the_speed_of_a_core() -> None:
+    assert estimate_lrw_hours(frames_per_s=2 * 538_766, n_workers=2) == pytest.approx(29 / 16 / 3600)
 
 
 def test_shipped_weights_that_are_not_there_are_told_so(tmp_path: Path) -> None:
@@ -229,12 +239,14 @@ def test_clips_that_preprocessing_skips_are_not_measured(short_clips: list[ClipS
 
 def test_preprocessing_and_its_detector_have_speeds(short_clips: list[ClipSource]) -> None:
     assert detector_rate(short_clips, Preprocess(size=64), seconds=0.01) > 0
-    assert preprocessing_rate(short_clips, Preprocess(size=64), 1, seconds=0.01) > 0
+    frames_per_s, clips_per_s = preprocessing_rate(short_clips, Preprocess(size=64), 1, seconds=0.01)
+    assert frames_per_s > 0
+    assert frames_per_s / clips_per_s == pytest.approx(16)
 
 
 @pytest.mark.slow
 def test_workers_are_measured_while_all_are_at_work(short_clips: list[ClipSource]) -> None:
-    assert preprocessing_rate(short_clips, Preprocess(size=64), 2, seconds=0.01) > 0
+    assert preprocessing_rate(short_clips, Preprocess(size=64), 2, seconds=0.01)[0] > 0
 
 
 def test_a_folder_without_usable_clips_is_told_so(tmp_path: Path) -> None:

@@ -2,33 +2,116 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from dheads_cli.run.clip_pool import process_all
+from dheads_cli.errors import UnusableClip
+from dheads_cli.run import clip_pool
+from dheads_cli.run.clip_pool import AHEAD, process_all
 
 
 def double(number: int) -> int:
-    """Twice the number, but 1 kills its process."""
+    """Twice the number, but 1 kills its process and 6 never ends."""
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    if number == 6:
+        ctypes.CDLL(None).sleep(3600)
     time.sleep(0.01 * (number % 3))
     return 2 * number
 
 
+def shown(outcomes: Iterable[int | UnusableClip]) -> list[int | str]:
+    return [str(outcome) if isinstance(outcome, UnusableClip) else outcome for outcome in outcomes]
+
+
+CRASHED = "crashed: the process that worked on it was killed"
+
+
 def test_outcomes_keep_the_order_of_the_items() -> None:
-    assert list(process_all(double, [3, 0, 4, 9, 2], 1, died=-1)) == [6, 0, 8, 18, 4]
+    assert shown(process_all(double, [3, 0, 4, 9, 2], 2, timeout_s=60)) == [6, 0, 8, 18, 4]
 
 
-def test_a_killed_process_loses_its_own_item_only() -> None:
-    outcomes = list(process_all(double, range(5), 2, died=-1))
-    assert outcomes == [-1 if number == 1 else 2 * number for number in range(5)]
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_killed_process_loses_its_own_item_only(n_workers: int) -> None:
+    outcomes = shown(process_all(double, range(5), n_workers, timeout_s=60))
+    assert outcomes == [CRASHED if number == 1 else 2 * number for number in range(5)]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_hanging_process_loses_its_own_item_only(n_workers: int) -> None:
+    outcomes = shown(process_all(double, range(4, 9), n_workers, timeout_s=1.5))
+    assert outcomes == ["hung: not done after 1.5 s" if number == 6 else 2 * number for number in range(4, 9)]
+
+
+def once(folder: Path) -> str:
+    """Kill the process the first time, as a want of memory does."""
+    try:
+        (folder / "begun").mkdir()
+    except FileExistsError:
+        return "done"
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+def test_an_item_that_lost_its_process_once_is_tried_again(tmp_path: Path) -> None:
+    assert list(process_all(once, [tmp_path], 1, timeout_s=60)) == ["done"]
+
+
+class Poison:
+    """An item that ends whoever takes it out of the pipe."""
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return os.abort, ()
+
+
+def test_workers_that_end_before_they_work_are_an_error() -> None:
+    with pytest.raises(BrokenProcessPool, match="before they had worked"):
+        list(process_all(str, [Poison()], 1, timeout_s=60))
+
+
+def half_said(place: tuple[int, Path]) -> int:
+    """The number, but the first time 1 ends its process in the middle of saying so."""
+    number, folder = place
+    if number == 1 and not (folder / "said").exists():
+        (folder / "said").touch()
+
+        def say_half(self: Connection, message: bytes, *_: object) -> None:
+            os.write(self.fileno(), message[: len(message) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Connection._send = say_half  # type: ignore[method-assign, assignment, attr-defined]
+    return number
+
+
+def test_half_an_outcome_does_not_hold_up_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_pool, "START_S", 3.0)
+    assert list(process_all(half_said, [(number, tmp_path) for number in range(4)], 2, timeout_s=2)) == [0, 1, 2, 3]
+
+
+def test_items_are_taken_a_few_ahead() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10, 100):
+            taken.append(number)
+            yield number
+
+    outcomes = process_all(double, items(), 2, timeout_s=60)
+    next(outcomes)
+    assert len(taken) == 2 * AHEAD
+    next(outcomes)
+    assert len(taken) == 2 * AHEAD + 1
+    outcomes.close()
 
 
 def slow(number: int) -> int:
@@ -40,7 +123,7 @@ def slow(number: int) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    code = "from test_clip_pool import process_all, slow; list(process_all(slow, range(2), 2, died=0))"
+    code = "from test_clip_pool import process_all, slow; list(process_all(slow, range(2), 2, 600))"
     environment = {**os.environ, "PIDS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
     until = time.monotonic() + 60

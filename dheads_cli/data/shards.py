@@ -13,7 +13,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,25 +130,32 @@ class ShardWriter:
     """Write one tar shard; the same samples always give the same bytes.
 
     The shard is made under another name and takes its own at `close`, so a shard that is there is whole.
+
+    Args:
+        path: the finished shard.
+        begun: bytes of an unfinished one to go on behind; 0 begins anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, begun: int = 0) -> None:
         self.path = path
-        self._part = path.with_name(path.name + ".part")
-        self._file = self._part.open("wb")
+        self._part = unfinished(path)
+        self._file = self._part.open("r+b" if begun else "wb")
+        self._file.truncate(begun)
+        self._file.seek(begun)
         self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
 
     def add(self, key: str, members: dict[str, bytes]) -> tuple[dict[str, tuple[int, int]], str]:
-        """Append one sample: where its members' bytes lie (offset, size), and the sha256 of all of them."""
+        """Append one sample: where its members' bytes lie (offset, size), and the sha256 of all of them.
+
+        They are with the operating system when this returns: the end of this process does not lose them.
+        """
         places = {}
         digest = hashlib.sha256()
         for extension, data in members.items():
-            header = tarfile.TarInfo(f"{key}.{extension}")
-            header.size, header.mode = len(data), 0o644
-            self._tar.addfile(header, io.BytesIO(data))
-            padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            places[extension] = (self._file.tell() - padded, len(data))
+            self._tar.addfile(member_header(key, extension, len(data)), io.BytesIO(data))
+            places[extension] = (self._file.tell() - padded(len(data)), len(data))
             digest.update(data)
+        self._file.flush()
         return places, digest.hexdigest()
 
     def close(self) -> None:
@@ -163,6 +170,33 @@ class ShardWriter:
         """Remove the unfinished shard."""
         self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where a shard lies while it is written."""
+    return path.with_name(path.name + ".part")
+
+
+def member_header(key: str, extension: str, size: int) -> tarfile.TarInfo:
+    """A member's header in the tar: no owner and no time, so that the same samples give the same bytes."""
+    header = tarfile.TarInfo(f"{key}.{extension}")
+    header.size, header.mode = size, 0o644
+    return header
+
+
+def padded(size: int, to: int = tarfile.BLOCKSIZE) -> int:
+    """Bytes that `size` bytes take in a tar."""
+    return -(-size // to) * to
+
+
+def samples_end(rows: Iterable[ManifestRow]) -> int:
+    """Where the last of a shard's samples ends in it, bytes."""
+    return max((padded(at + size) for row in rows for at, size in row.members.values()), default=0)
+
+
+def shard_size(rows: Iterable[ManifestRow]) -> int:
+    """Bytes of the finished shard that holds these clips: two empty blocks end a tar, and whole records fill it."""
+    return padded(samples_end(rows) + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE)
 
 
 def write_rows(path: Path, rows: Iterable[ManifestRow]) -> None:
@@ -266,21 +300,20 @@ class Corpus:
         return self._rows[clip_id]
 
     def read(self, ref: ClipRef) -> dict[str, bytes]:
-        """The stored bytes of a clip's members, by extension; see read_members."""
-        return read_members(self.folder, ref)
+        """The stored bytes of a clip's members, by extension; see members_in."""
+        return members_in(self.folder / ref.shard, ref)
 
     def load(self, ref: ClipRef) -> StoredClip:
         """Read and decode a clip."""
         return decode_sample(self.read(ref))
 
 
-def read_members(folder: Path, ref: ClipRef) -> dict[str, bytes]:
-    """The stored bytes of a clip's members, by extension.
+def members_in(path: Path, ref: ClipRef) -> dict[str, bytes]:
+    """The bytes of a clip's members, by extension, out of the shard at `path`.
 
     Raises:
-        DheadsError: its shard is missing or cut short.
+        DheadsError: the shard is missing or cut short.
     """
-    path = folder / ref.shard
     members = {}
     try:
         with path.open("rb") as shard:
@@ -294,15 +327,18 @@ def read_members(folder: Path, ref: ClipRef) -> dict[str, bytes]:
     return members
 
 
-def damaged_clips(corpus: Corpus, rows: Sequence[ClipRef]) -> dict[str, str]:
+def damage_of(path: Path, row: ClipRef) -> str:
+    """What is wrong with a clip's bytes in the shard at `path`, or "" where they have the row's checksum."""
+    try:
+        members = members_in(path, row)
+    except DheadsError as error:
+        return str(error)
+    if hashlib.sha256(b"".join(members.values())).hexdigest() != row.sha256:
+        return f"{path}: its bytes differ from the manifest's checksum"
+    return ""
+
+
+def damaged_clips(corpus: Corpus, rows: Iterable[ClipRef]) -> dict[str, str]:
     """Compare stored bytes with the manifest's checksums: id of each clip that differs -> what is wrong."""
-    damaged = {}
-    for row in rows:
-        try:
-            members = corpus.read(row)
-        except DheadsError as error:
-            damaged[row.id] = str(error)
-            continue
-        if hashlib.sha256(b"".join(members.values())).hexdigest() != row.sha256:
-            damaged[row.id] = f"{corpus.folder / row.shard}: its bytes differ from the manifest's checksum"
-    return damaged
+    found = ((row.id, damage_of(corpus.folder / row.shard, row)) for row in rows)
+    return {clip_id: damage for clip_id, damage in found if damage}

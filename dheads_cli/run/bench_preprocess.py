@@ -6,12 +6,10 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from dheads_cli import registry
 from dheads_cli.console import Bar
@@ -19,13 +17,22 @@ from dheads_cli.data import media
 from dheads_cli.data.corpora import ClipSource, list_corpus
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.recipe import Preprocess
-from dheads_cli.run.clip_pool import process_all
-from dheads_cli.run.preprocess_clip import Outcome, process_clip
+from dheads_cli.run.clip_pool import AHEAD, process_all
+from dheads_cli.run.preprocess_clip import process_clip
 
 ROUNDS = 3  # each starts its processes anew
 N_CLIPS = 4  # clips of a corpus that are measured
 MAX_TRIED = 40  # clips tried to find those
 CLIPS_A_WORKER = 6  # measured in a round at least: fewer, and where a clip ends weighs too much
+
+# LRW: 488,766 clips to train, 25,000 each to validate and to test (Chung and Zisserman 2016), of 1.16 s.
+LRW_CLIPS, LRW_FRAMES_PER_CLIP = 538_766, 29
+LRW_CORES = 16  # of the machine that its time is estimated for
+
+
+def estimate_lrw_hours(frames_per_s: float, n_workers: int) -> float:
+    """Hours that LRW would take LRW_CORES cores as fast as those measured, if clips cost what their frames do."""
+    return LRW_CLIPS * LRW_FRAMES_PER_CLIP / (LRW_CORES * frames_per_s / n_workers) / 3600
 
 
 @dataclass
@@ -36,6 +43,7 @@ class Rates:
     detector: list[float] = field(default_factory=list)  # the detector alone, in one process
     alone: list[float] = field(default_factory=list)  # whole preprocessing by one worker
     together: list[float] = field(default_factory=list)  # by all workers
+    frames_per_clip: list[float] = field(default_factory=list)  # of the clips that all workers made
 
 
 def preprocessing(clips: list[ClipSource], settings: Preprocess, seconds: float, bar: Bar) -> Rates:
@@ -44,9 +52,11 @@ def preprocessing(clips: list[ClipSource], settings: Preprocess, seconds: float,
     for _ in range(ROUNDS):
         rates.detector.append(detector_rate(clips, settings, seconds))
         bar.advance(1)
-        rates.alone.append(preprocessing_rate(clips, settings, 1, seconds))
+        rates.alone.append(preprocessing_rate(clips, settings, 1, seconds)[0])
         bar.advance(1)
-        rates.together.append(preprocessing_rate(clips, settings, rates.n_workers, seconds))
+        together, clips_per_s = preprocessing_rate(clips, settings, rates.n_workers, seconds)
+        rates.together.append(together)
+        rates.frames_per_clip.append(together / clips_per_s)
         bar.advance(1)
     return rates
 
@@ -80,13 +90,15 @@ def detector_rate(clips: list[ClipSource], settings: Preprocess, seconds: float)
     return n_frames / taken
 
 
-def preprocessing_rate(clips: list[ClipSource], settings: Preprocess, n_workers: int, seconds: float) -> float:
-    """Frames a second of `n_workers` that are running and have more to do: start and end are not counted."""
-    died: Outcome = UnusableClip("crashed")
-    outcomes = process_all(partial(process_clip, settings=settings), itertools.cycle(clips), n_workers, died)
+def preprocessing_rate(
+    clips: list[ClipSource], settings: Preprocess, n_workers: int, seconds: float
+) -> tuple[float, float]:
+    """Frames and clips a second of `n_workers` that run and have more to do: start and end are not counted."""
+    work = partial(process_clip, settings=settings)
+    outcomes = process_all(work, itertools.cycle(clips), n_workers, settings.clip_timeout_s)
     n_frames, n_clips, taken = 0, 0, 0.0
-    with closing(cast("Generator[Outcome]", outcomes)) as stream:
-        for _ in range(4 * n_workers if n_workers > 1 else 0):  # those handed out while the processes start
+    with closing(outcomes) as stream:
+        for _ in range(AHEAD * n_workers):  # those handed out while the processes start
             next(stream)
         began = time.perf_counter()
         while taken < seconds or n_clips < CLIPS_A_WORKER * n_workers:
@@ -96,4 +108,4 @@ def preprocessing_rate(clips: list[ClipSource], settings: Preprocess, n_workers:
                 raise DheadsError(f"preprocessing stopped: {outcome}")
             n_frames += int(json.loads(outcome["json"])["n_frames"])
             n_clips += 1
-    return n_frames / taken
+    return n_frames / taken, n_clips / taken

@@ -2,78 +2,190 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 import cv2
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from dheads_cli.errors import UnusableClip
+
+AHEAD = 4  # items a worker that are under way or done before the one asked for
+TRIES = 2  # a clip is given up when its process has died, or taken too long, this often
+CLIPS_A_PROCESS = 2000  # then a fresh one takes its place, whatever memory a decoder may have lost
+START_S = 60.0  # a worker's start, and the pool's own lag, at most
+MAX_BROKEN = 3  # times in a row that workers end without having worked
+
+CRASHED = ("crashed", "the process that worked on it was killed")  # reason and detail
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-def process_all(
-    work: Callable[[Item], Outcome], items: Iterable[Item], n_workers: int, died: Outcome
-) -> Iterator[Outcome]:
-    """Outcomes in the order of the items, computed a few items ahead of the one asked for.
+@dataclass
+class Job(Generic[Item, Outcome]):
+    """An item, what will come of it, and how often its process was lost."""
+
+    item: Item
+    future: ProcessFuture[Outcome]
+    n_lost: int = 0
+
+
+class ClipPool(Generic[Item, Outcome]):
+    """Worker processes whose outcomes come in the order of the items; a context manager.
 
     Args:
-        work: called in the workers; picklable.
-        items: picklable; taken as needed, so there may be millions.
-        n_workers: processes; 1 works in this one.
-        died: outcome of an item whose process is killed, by a crash of native code or for its memory.
+        work: called in the workers; picklable, as are items and outcomes.
+        n_workers: processes.
+        timeout_s: the process of an item that takes longer is ended.
     """
-    if n_workers == 1:
-        yield from map(work, items)
-        return
-    items = iter(items)
-    pool = _pool(n_workers)
-    waiting: deque[tuple[Item, Future[Outcome]]] = deque()
-    try:
+
+    def __init__(self, work: Callable[[Item], Outcome], n_workers: int, timeout_s: float) -> None:
+        self._work, self._n_workers, self._timeout_s = work, n_workers, timeout_s
+        self._jobs: deque[Job[Item, Outcome]] = deque()
+        self._n_broken = 0
+        self._pool = _processes(n_workers)
+
+    def __len__(self) -> int:
+        """Items whose outcomes have not been asked for."""
+        return len(self._jobs)
+
+    def submit(self, item: Item) -> None:
+        """Queue an item."""
+        self._jobs.append(Job(item, self._start(item)))
+
+    def next(self) -> Outcome | UnusableClip:
+        """The outcome of the first item whose outcome has not been asked for.
+
+        Returns:
+            What the work returned; that the item is "hung" when it took too long, "crashed" when its process was
+            killed, by a crash of native code or for its memory, each so many times as TRIES says.
+        """
+        job = self._jobs[0]
         while True:
-            for item in itertools.islice(items, 4 * n_workers - len(waiting)):
-                waiting.append((item, pool.submit(work, item)))
-            if not waiting:
-                return
-            item, future = waiting.popleft()
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                # A dead worker takes all waiting items along, whoever it was: the first is tried alone, the others
-                # together again, so that only the culprit is lost, when it comes first.
-                pool.shutdown()
-                yield _process_alone(work, item, died)
-                pool = _pool(n_workers)
-                waiting = deque((other, pool.submit(work, other)) for other, _ in waiting)
-    finally:
-        pool.shutdown(cancel_futures=True)
+            error = self._error_of(job.future)
+            if isinstance(error, BrokenProcessPool):
+                self._begin_anew()
+                continue
+            self._n_broken = 0
+            if not isinstance(error, ProcessExpired | TimeoutError):
+                self._jobs.popleft()
+                return job.future.result()
+            job.n_lost += 1
+            if job.n_lost == TRIES:
+                self._jobs.popleft()
+                if isinstance(error, TimeoutError):
+                    return UnusableClip("hung", f"not done after {self._timeout_s:g} s")
+                return UnusableClip(*CRASHED)
+            # Once more, beside no other: memory may have been short, or the machine far too busy.
+            wait([other.future for other in self._jobs], self._timeout_s + START_S)
+            job.future = self._start(job.item)
 
+    def __enter__(self) -> Self:
+        return self
 
-def _process_alone(work: Callable[[Item], Outcome], item: Item, died: Outcome) -> Outcome:
-    with _pool(1) as pool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _start(self, item: Item) -> ProcessFuture[Outcome]:
         try:
-            return pool.submit(work, item).result()
-        except BrokenProcessPool:
-            return died
+            return self._pool.schedule(self._work, args=(item,), timeout=self._timeout_s)
+        except RuntimeError as error:  # pebble's, of a pool that has broken since
+            future: ProcessFuture[Outcome] = ProcessFuture()
+            future.set_exception(BrokenProcessPool(str(error)))
+            return future
+
+    def _error_of(self, future: ProcessFuture[Outcome]) -> BaseException | None:
+        """Wait for a future: its exception; BrokenProcessPool, too, where the pool will never finish it.
+
+        A worker killed while it hands over an outcome leaves half a message, which holds up the pool's own time limit.
+        """
+        until = time.monotonic() + self._timeout_s + START_S
+        while time.monotonic() < until and self._pool.active:
+            wait([future], timeout=1)
+            if future.done():
+                return future.exception()
+        return BrokenProcessPool("the pool of worker processes does not answer")
+
+    def _begin_anew(self) -> None:
+        """Replace a broken pool; whatever is not finished is begun again."""
+        self._n_broken += 1
+        if self._n_broken > MAX_BROKEN:
+            raise BrokenProcessPool(f"worker processes ended {self._n_broken} times before they had worked")
+        self._end()
+        self._pool = _processes(self._n_workers)
+        for job in self._jobs:
+            if not job.future.done() or isinstance(job.future.exception(), BrokenProcessPool):
+                job.future = self._start(job.item)
+
+    def _end(self) -> None:
+        """End the workers, whatever they do."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
 
 
-def _pool(n_workers: int) -> ProcessPoolExecutor:
-    """Fresh processes: a fork after MediaPipe or torch have started threads may hang."""
-    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker)
+def process_all(
+    work: Callable[[Item], Outcome], items: Iterable[Item], n_workers: int, timeout_s: float
+) -> Generator[Outcome | UnusableClip]:
+    """Outcomes in the order of the items, a few of which are worked on ahead of the one asked for.
+
+    Args:
+        items: taken as needed, so there may be millions.
+        work, n_workers, timeout_s: see ClipPool, whose `next` says what is yielded.
+    """
+    with ClipPool(work, n_workers, timeout_s) as pool:
+        for item in items:
+            pool.submit(item)
+            if len(pool) >= AHEAD * n_workers:
+                yield pool.next()
+        while len(pool):
+            yield pool.next()
+
+
+def _processes(n_workers: int) -> ProcessPool:
+    return ProcessPool(n_workers, CLIPS_A_PROCESS, _begin_worker, context=_context())
+
+
+def _context() -> BaseContext:
+    """How processes start: a fork after MediaPipe or torch have started threads may hang.
+
+    On Linux from a process that has imported what clips need and has no threads; elsewhere from nothing, because
+    macOS's own libraries do not stand forks.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "dheads_cli.run.preprocess_clip"])
+    return context
 
 
 def _begin_worker() -> None:
     """One core for each worker; Ctrl-C is the main process's business, and none survives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    _use_one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _use_one_thread() -> None:
+    """Keep OpenCV and torch, loaded already or not, to the one core that a worker has."""
+    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def _end_with_parent() -> None:

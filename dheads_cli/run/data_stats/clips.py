@@ -119,7 +119,7 @@ def load_whole(folder: Path, row: shards.ManifestRow) -> shards.StoredClip:
     Raises:
         DheadsError: its shard is missing or damaged, or its parts do not belong together.
     """
-    members = shards.read_members(folder, row)
+    members = shards.members_in(folder / row.shard, row)
     if hashlib.sha256(b"".join(members.values())).hexdigest() != row.sha256:
         raise DheadsError(f"{folder / row.shard}: its bytes differ from the manifest's checksum")
     clip = shards.decode_sample(members)

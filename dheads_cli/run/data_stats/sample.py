@@ -83,7 +83,7 @@ def read_descriptions(columns: Columns, folder: Path, seed: int) -> Descriptions
 
 def _description(folder: Path, row: shards.ManifestRow) -> dict[str, Any]:
     only = {name: place for name, place in row.members.items() if name == "json"}
-    described: dict[str, Any] = json.loads(shards.read_members(folder, replace(row, members=only))["json"])
+    described: dict[str, Any] = json.loads(shards.members_in(folder / row.shard, replace(row, members=only))["json"])
     return described
 
 
