@@ -241,22 +241,23 @@ class Corpus:
             raise DheadsError(f"{self.folder} has no clip {clip_id!r}.")
         return self._rows[clip_id]
 
-    def read(self, ref: ClipRef) -> dict[str, bytes]:
-        """The stored bytes of a clip's members, by extension.
+    def read(self, ref: ClipRef, extensions: Sequence[str] = EXTENSIONS) -> dict[str, bytes]:
+        """The stored bytes of a clip's members, or of some of them, by extension.
 
         Raises:
             DheadsError: its shard is missing or cut short.
         """
         path = self.folder / ref.shard
         members = {}
+        wanted = {name: place for name, place in ref.members.items() if name in extensions}
         try:
             with path.open("rb") as shard:
-                for name, (at, size) in ref.members.items():
+                for name, (at, size) in wanted.items():
                     shard.seek(at)
                     members[name] = shard.read(size)
         except OSError as error:
             raise DheadsError(f"{path}: {error.strerror}; the corpus is incomplete.") from error
-        if any(len(members[name]) != size for name, (_, size) in ref.members.items()):
+        if any(len(members[name]) != size for name, (_, size) in wanted.items()):
             raise DheadsError(f"{path} is cut short: preprocess the corpus again.")
         return members
 

@@ -68,7 +68,7 @@ def encode_stream(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: f
         yield embeddings[: n_frames - chosen[0]]
 
 
-def cut(waveform: Tensor, frame: int, length: int, fps: float, sample_rate: int) -> Tensor:
+def cut(waveform: Tensor, frame: float, length: int, fps: float, sample_rate: int) -> Tensor:
     """`length` samples of a waveform [T] from a frame's first sample on; silence beyond the ends."""
     begin = round(frame / fps * sample_rate)
     piece = waveform[max(begin, 0) : max(begin + length, 0)]
