@@ -51,9 +51,7 @@ def own_encoder(encoder: AudioEncoder) -> dict[str, nn.Module]:
 def trained(modules: dict[str, nn.Module], audio_encoder_frozen: bool) -> dict[str, nn.Module]:
     """A model's own modules without the audio encoder where training leaves that as it is."""
     return {
-        prefix: module
-        for prefix, module in modules.items()
-        if not (audio_encoder_frozen and prefix == "audio_encoder")
+        prefix: module for prefix, module in modules.items() if not (audio_encoder_frozen and prefix == "audio_encoder")
     }
 
 
@@ -62,9 +60,7 @@ def build_component(kind: str, component: Component) -> Any:
     return registry.build(kind, component.use, component.options)
 
 
-def build_model(
-    settings: Model, device: torch.device | None = None, *, freeze_audio_encoder: bool = False
-) -> Parts:
+def build_model(settings: Model, device: torch.device | None = None, *, freeze_audio_encoder: bool = False) -> Parts:
     """Make the parts of a model with fresh weights, drawn from torch's global generator.
 
     Raises:

@@ -106,9 +106,9 @@ def load_audio_encoder(reference: str | Path, encoder: AudioEncoder, component: 
     tensors, _ = load_tensors(path)
     where = f"train.audio_encoder_weights: {path}"
     if not (own := own_encoder(encoder)):
-        raise DheadsError(f"{where}: not needed, the audio encoder {component.use!r} brings its own weights: leave it out")
+        raise DheadsError(f"{where}: the audio encoder {component.use!r} brings its own weights: leave it out")
     if not any(name.startswith("audio_encoder.") for name in tensors):
-        raise DheadsError(f"{where}: holds no audio encoder: its model was trained with one that brings its own weights")
+        raise DheadsError(f"{where}: holds no audio encoder: its model has one that brings its own weights")
     for prefix, module in own.items():
         if wrong := load_module(module, prefix, tensors):
             raise DheadsError(

@@ -7,13 +7,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
 from dheads_cli.recipe_files import BASE, NOT_INHERITED
-from dheads_cli.recipe_io import Loaded, load_recipe, recipe_to_yaml
+from dheads_cli.recipe_io import Loaded, load_any_recipe, recipe_to_yaml
+from dheads_cli.recipe_tasks import DEFAULT_TASK, TASK, TASKS, AnyRecipe, sections_of
+
+if TYPE_CHECKING:
+    from dheads_cli.run.words_cost import WordsCost
 
 # Largest training steps that `check` times, FLOP: a few seconds.
 LARGEST_TIMED_STEP = {"cpu": 4e11, "cuda": 2e14}
@@ -21,7 +25,7 @@ LARGEST_TIMED_STEP = {"cpu": 4e11, "cuda": 2e14}
 
 def show(ref: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Print the complete recipe, each value with its origin; under --json, {"path", "recipe", "origins"}."""
-    loaded = load_recipe(ref, overrides)
+    loaded = load_any_recipe(ref, overrides)
     report = {"path": str(loaded.path), "recipe": loaded.recipe.model_dump(), "origins": loaded.origins}
     console.text(recipe_to_yaml(loaded.recipe, loaded.origins))
     console.result(report)
@@ -42,14 +46,38 @@ def schema(out: Path | None = None) -> None:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """JSON schema of recipes; where a component is named, editors offer those that are installed here."""
-    whole = Recipe.model_json_schema()
+    """JSON schema of recipes, which depends on their task.
+
+    Where a component is named, editors offer those that are installed here.
+    """
+    schemas = {task: task_schema(task) for task in TASKS}
+    definitions = {name: each for schema in schemas.values() for name, each in schema.pop("$defs").items()}
+    cases = [
+        {"if": {"properties": {TASK: {"const": task}}} | ({} if task == DEFAULT_TASK else {"required": [TASK]}),
+         "then": {"$ref": f"#/$defs/{TASKS[task].__name__}"}}
+        for task in TASKS
+    ]  # fmt: skip
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {TASK: {"enum": list(TASKS)}},
+        "allOf": cases,
+        "$defs": definitions | {TASKS[task].__name__: schema for task, schema in schemas.items()},
+    }
+
+
+def task_schema(task: str) -> dict[str, Any]:
+    """JSON schema of one task's recipes."""
+    whole = TASKS[task].model_json_schema()
+    sections = sections_of(TASKS[task])
     for path, kind in COMPONENT_PATHS.items():
         section, key = path.split(".")
+        if section not in sections or key not in sections[section].model_fields:
+            continue
         known = {"enum": list(registry.entries(kind))}
         name = {"anyOf": [known, {"type": "string"}]}
         options = {"type": "object", "properties": {"use": name}, "required": ["use"], "additionalProperties": True}
-        field = whole["$defs"][section.capitalize()]["properties"][key]
+        field = whole["$defs"][sections[section].__name__]["properties"][key]
         field.pop("$ref", None)
         component = {"anyOf": [known, {"type": "string"}, options]}
         field.update({"type": "array", "items": component} if "items" in field else component)
@@ -59,42 +87,41 @@ def recipe_schema() -> dict[str, Any]:
         BASE: {"type": "string", "description": text + ", ".join(NOT_INHERITED)},
         **whole["properties"],
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+    return whole
 
 
 def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> dict[str, Any]:
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data", "n_parameters", "n_audio_parameters", "forward_gflop", "train_memory_gib",
-        "step_seconds", "hours"}; the last two are None where a step is too large to be timed here.
+        {"path", "components", "data"} and what the task's network takes: `Cost`, or for words `WordsCost`.
 
     Raises:
         DheadsError: a component can't be built, or the sizes do not go together.
     """
-    loaded = load_recipe(ref, overrides)
+    loaded = load_any_recipe(ref, overrides)
     built = build_components(loaded)
     data = describe_data(loaded.recipe, ref)
-    cost = Cost.of(loaded.recipe, built, device)
+    cost, cost_rows = cost_of(loaded.recipe, built, device)
     rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
-    rows += [["data.path", loaded.recipe.data.path, data], *cost.rows(loaded.recipe)]
+    rows += [["data.path", loaded.recipe.data.path, data], *cost_rows]
     console.table(f"{loaded.path}: no mistakes", ["what", "value", "found"], rows)
     report = {"path": str(loaded.path), "components": component_names(loaded.recipe), "data": data, **vars(cost)}
     console.result(report)
     return report
 
 
-def components_of(recipe: Recipe) -> list[tuple[str, Component]]:
+def components_of(recipe: AnyRecipe) -> list[tuple[str, Component]]:
     """Every component that a recipe names, with its place."""
     found = []
     for path in COMPONENT_PATHS:
         section, key = path.split(".")
-        value = getattr(getattr(recipe, section), key)
+        value = getattr(getattr(recipe, section, None), key, [])
         found += [(path, item) for item in (value if isinstance(value, list) else [value])]
     return found
 
 
-def component_names(recipe: Recipe) -> dict[str, str]:
+def component_names(recipe: AnyRecipe) -> dict[str, str]:
     """Names in place of components, by place."""
     names: dict[str, list[str]] = {}
     for path, component in components_of(recipe):
@@ -102,7 +129,7 @@ def component_names(recipe: Recipe) -> dict[str, str]:
     return {path: ", ".join(each) for path, each in names.items()}
 
 
-def build_components(loaded: Loaded) -> dict[str, Any]:
+def build_components(loaded: Loaded[AnyRecipe]) -> dict[str, Any]:
     """Build every component of a recipe.
 
     Returns:
@@ -124,7 +151,7 @@ def build_components(loaded: Loaded) -> dict[str, Any]:
     return built
 
 
-def describe_data(recipe: Recipe, ref: str) -> str:
+def describe_data(recipe: AnyRecipe, ref: str) -> str:
     """What lies in the corpus of the recipe called `ref`, or how to make it."""
     from dheads_cli.data.shards import Corpus
 
@@ -138,6 +165,17 @@ def describe_data(recipe: Recipe, ref: str) -> str:
         return str(error)
     counts = {split: len(corpus.clips(split)) for split in (settings.train_split, settings.val_split)}
     return ", ".join(f"{count} clips in {split}" for split, count in counts.items())
+
+
+def cost_of(recipe: AnyRecipe, built: dict[str, Any], device: str) -> tuple[Cost | WordsCost, list[list[str]]]:
+    """What a recipe's network takes, on its task's terms, and rows of it for people."""
+    if isinstance(recipe, Recipe):
+        cost = Cost.of(recipe, built, device)
+        return cost, cost.rows(recipe)
+    from dheads_cli.run.words_cost import WordsCost
+
+    words = WordsCost.of(recipe, device)
+    return words, words.rows(recipe)
 
 
 @dataclass(frozen=True)

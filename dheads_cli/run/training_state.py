@@ -142,7 +142,8 @@ def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> Non
     }
     path = checkpoint_path(run_dir, state.step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info)  # all that the modules' state_dicts ask for
+    # All that the modules' state_dicts ask for.
+    save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info)
     tensors: dict[str, Tensor] = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
     tensors |= {f"ema.{name}": average for name, average in state.ema.items()}
     tensors |= {f"buffer.{name}": buffer for name, buffer in state.buffers().items()}
@@ -172,8 +173,8 @@ def begin_or_resume(
         return fresh_state(parts, recipe, facts)
     tensors, info = load_tensors(resume)
     before = any_recipe_from_json(json.dumps(info["recipe"]), str(resume))  # with what had no name yet at its default
-    changed = [key for key in differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))]
-    if changed := [key for key in changed if not is_free(key)]:
+    unlike = differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    if changed := [key for key in unlike if not is_free(key)]:
         raise DheadsError(
             f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
             "choose another folder with --run, or begin anew with --restart"
@@ -204,7 +205,8 @@ def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
     except OSError as error:
         raise DheadsError(f"{run_dir}: can't make the run folder: {error.strerror}") from error
     if state.step == 0:
-        for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *(run_dir / "checkpoints").glob("step-*.safetensors")]:
+        checkpoints = (run_dir / "checkpoints").glob("step-*.safetensors")
+        for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *checkpoints]:
             old.unlink(missing_ok=True)
     write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
 
