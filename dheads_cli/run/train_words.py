@@ -70,7 +70,8 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
     if state.step < settings.steps:
         return done
     held_out = {split: spoken_words(corpus, split) for split in corpus.splits if split != recipe.data.train_split}
-    sets = {split: word_set(found) for split, found in held_out.items() if found}
+    known = set(vocabulary)
+    sets = {split: word_set(found) for split, found in held_out.items() if known & {each.word for each in found}}
     taken_for = {split: recognise(state, recogniser, each, target) for split, each in sets.items()}
     report = make_report(state.step, vocabulary, {split: sets[split].labels for split in sets}, taken_for)
     write(run_dir, report)

@@ -33,24 +33,26 @@ def make_report(
         each place of GRID's sentences, and is empty for other vocabularies; "words" has, for each word of the split,
         {"n", "accuracy", "taken_for"}, the last being {other word: how often}.
     """
-    groups = {word: group_of(word) for word in vocabulary}
-    if "" in groups.values():
-        groups = {}
+    places = {word: group_of(word) for word in vocabulary}
+    if "" in places.values():
+        places = {}
     splits = {}
     for split, right in labels.items():
         heard = [(vocabulary[i], vocabulary[j]) for i, j in zip(right, taken_for[split], strict=True)]
-        splits[split] = {
-            "n": len(heard),
-            "accuracy": share_right(heard),
-            "groups": {
-                group: share_right([pair for pair in heard if groups[pair[0]] == group])
-                for group in GRID_PLACES
-                if any(groups.get(word) == group for word, _ in heard)
-            },
-            "words": {word: of_word([pair for pair in heard if pair[0] == word]) for word in vocabulary},
-        }
-        splits[split]["words"] = {word: each for word, each in splits[split]["words"].items() if each["n"]}  # type: ignore
+        splits[split] = of_split(heard, places)
     return {"step": step, "n_classes": len(vocabulary), "splits": splits}
+
+
+def of_split(heard: Sequence[tuple[str, str]], places: Mapping[str, str]) -> dict[str, Any]:
+    """One split's numbers, from each (word, what it was taken for) and the places of words in GRID's sentences."""
+    by_group = {place: [pair for pair in heard if places.get(pair[0]) == place] for place in GRID_PLACES}
+    by_word = {word: [pair for pair in heard if pair[0] == word] for word in sorted({word for word, _ in heard})}
+    return {
+        "n": len(heard),
+        "accuracy": share_right(heard),
+        "groups": {place: share_right(pairs) for place, pairs in by_group.items() if pairs},
+        "words": {word: of_word(pairs) for word, pairs in by_word.items()},
+    }
 
 
 def share_right(heard: Sequence[tuple[str, str]]) -> float:
@@ -61,8 +63,7 @@ def share_right(heard: Sequence[tuple[str, str]]) -> float:
 def of_word(heard: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """One word's numbers."""
     others = Counter(other for word, other in heard if other != word)
-    accuracy = share_right(heard) if heard else None
-    return {"n": len(heard), "accuracy": accuracy, "taken_for": dict(others.most_common())}
+    return {"n": len(heard), "accuracy": share_right(heard), "taken_for": dict(others.most_common())}
 
 
 def group_of(word: str) -> str:
