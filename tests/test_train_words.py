@@ -98,6 +98,13 @@ def test_a_checkpoint_says_which_words_it_knows(folder: Path, heard: Path, tmp_p
         train_words(recipe(other, RECURRENT, steps=5), tmp_path / "run", device="cpu")
 
 
+def test_a_run_begun_anew_has_no_report_of_the_old_one(folder: Path, heard: Path, tmp_path: Path) -> None:
+    shutil.copytree(heard, tmp_path / "run")
+    with pytest.raises(DheadsError, match="the loss is nan at step"):
+        train_words(recipe(folder, steps=50, lr=1e30), tmp_path / "run", device="cpu", restart=True)
+    assert not (tmp_path / "run/words.json").exists()
+
+
 def test_a_corpus_without_word_times_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DheadsError, match="no clip of the split 'train' has words with their times"):
         train_words(recipe(make_corpus(tmp_path / "c", {"train": 1, "val": 1})), tmp_path / "run", device="cpu")

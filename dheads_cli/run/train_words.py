@@ -20,7 +20,7 @@ from dheads_cli.model.words import Recogniser, build_recogniser
 from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.training_loop import learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
-from dheads_cli.run.word_report import make_report, show, write
+from dheads_cli.run.word_report import REPORT, make_report, show, write
 
 WORDS_AT_ONCE = 64  # in validation and scoring
 
@@ -60,6 +60,8 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
     data = word_set(words)
     validation = word_set(words_of(corpus, recipe.data.val_split))
     prepare_run_dir(run_dir, recipe, state)
+    if state.step == 0:
+        (run_dir / REPORT).unlink(missing_ok=True)  # of the run that was here
     loss_of = WordLoss(recogniser, target, precision)
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
