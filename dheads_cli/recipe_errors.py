@@ -11,7 +11,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Component
 from dheads_cli.recipe_files import BASE
-from dheads_cli.recipe_tasks import TASK, AnyRecipe, schema_of, sections_of, unknown_task
+from dheads_cli.recipe_tasks import TASK, TASKS, AnyRecipe, schema_of, sections_of, unknown_task
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow
 
 
@@ -84,6 +84,8 @@ def _nearest_key(schema: type[BaseModel], loc: Loc) -> str:
     here, key = list(section.model_fields), str(loc[-1])
     if section is schema:
         here.append(BASE)
+        if tasks := [task for task, other in TASKS.items() if key in other.model_fields]:
+            return f"; it belongs to recipes whose task is {' or '.join(map(repr, tasks))}"
     if (near := registry.nearest(key, here)) != ".":
         return near
     homes = [f"{name}.{key}" for name, other in sections.items() if key in other.model_fields]
