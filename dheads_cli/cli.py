@@ -153,12 +153,19 @@ def train(
 
     Example: dheads train tiny --set data.path=data/grid-64
     """
-    from dheads_cli.recipe_io import load_recipe
+    from dheads_cli.recipe import Recipe
+    from dheads_cli.recipe_io import load_any_recipe
 
-    loaded = load_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
-    from dheads_cli.run.train import train as run
+    loaded = load_any_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
+    folder = run_dir or Path("runs") / loaded.name
+    if isinstance(loaded, Recipe):
+        from dheads_cli.run.train import train as run
 
-    console.result(run(loaded, run_dir or Path("runs") / loaded.name, device=device, restart=restart))
+        console.result(run(loaded, folder, device=device, restart=restart))
+    else:
+        from dheads_cli.run.train_words import train_words
+
+        console.result(train_words(loaded, folder, device=device, restart=restart))
 
 
 @app.command()

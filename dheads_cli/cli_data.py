@@ -33,7 +33,7 @@ def preprocess(
 
     Examples: dheads preprocess ~/corpora/grid -o data/grid-64;  dheads preprocess data/grid-64 --verify
     """
-    from dheads_cli.recipe_io import load_recipe
+    from dheads_cli.recipe_io import load_any_recipe
     from dheads_cli.run import preprocess as run
     from dheads_cli.run.preprocess_verify import verify as verify_corpus
 
@@ -42,7 +42,7 @@ def preprocess(
         return
     chosen = {"size": size, "layout": layout, "workers": workers, "executor": executor, "ray_address": address}
     flags = [f"preprocess.{key}={value}" for key, value in chosen.items() if value is not None]
-    settings = load_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
+    settings = load_any_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
     run.preprocess(
         corpus, out or Path("data") / f"{corpus.resolve().name}-{settings.size}", settings, overwrite=overwrite
     )

@@ -52,6 +52,6 @@ def recipe_schema(
     Example: dheads recipe schema -o recipe.schema.json, then put this first in a recipe:
     # yaml-language-server: $schema=recipe.schema.json
     """
-    from dheads_cli.run.recipe import schema
+    from dheads_cli.run.recipe_schema import schema
 
     schema(out)

@@ -239,11 +239,11 @@ class Augment(Section):
         return {name: (kind.probability, kind.strength) for name, kind in kinds.items() if kind.probability}
 
 
-class Train(Section):
-    """The objective and the optimiser."""
+class Optimisation(Section):
+    """The optimiser, and what a run keeps; the same for every task."""
 
     steps: Positive = Field(200_000, description="Optimiser steps.")
-    batch_size: Positive = Field(16, description="Frames in a step.")
+    batch_size: Positive = Field(16, description="Samples in a step.")
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate after warm-up.")
     lr_final: Fraction = Field(1.0, description="Learning rate at the last step, as a share of lr (cosine decay).")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
@@ -253,6 +253,28 @@ class Train(Section):
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto is bf16 where the device is faster with it."
     )
+    log_every: Positive = Field(50, description="Steps between lines of the log.")
+    checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
+    keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
+    audio_encoder_weights: str | None = Field(
+        None,
+        description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew.",
+    )
+    freeze_audio_encoder: bool = Field(False, description="Keep the audio encoder as it is: train the rest alone.")
+
+    @field_validator("freeze_audio_encoder")
+    @classmethod
+    def _freezes_what_was_learned(cls, freeze: bool, info: ValidationInfo) -> bool:
+        if freeze and info.data.get("audio_encoder_weights", "") is None:
+            text = "needs audio_encoder_weights: what is frozen must have been learned before"
+            raise PydanticCustomError("misfit", text)
+        return freeze
+
+
+class Train(Optimisation):
+    """The objective and the optimiser."""
+
     snr_weight_max: float = Field(
         0.0, ge=0, description="Weight of the squared error is 1 + min(SNR, this); 0 is the paper's plain mean."
     )
@@ -264,11 +286,7 @@ class Train(Section):
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
     augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
-    log_every: Positive = Field(50, description="Steps between lines of the log.")
-    checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
-    keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
 
 
 class Sample(Section):
@@ -297,8 +315,9 @@ class Evaluate(Section):
 
 
 class Recipe(Section):
-    """One model: its corpus, network, training, sampling and scoring."""
+    """One talking-head model: its corpus, network, training, sampling and scoring."""
 
+    task: Literal["video"] = Field("video", description="What is learned: video, a face that speaks.")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
     description: str = Field("", description="What the model is, for people.")
     seed: int = Field(0, ge=0, description="Seed of every random draw.")

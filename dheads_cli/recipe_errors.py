@@ -9,34 +9,33 @@ from pydantic import BaseModel, ValidationError
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import COMPONENT_PATHS, Component, Limits, Recipe
+from dheads_cli.recipe import COMPONENT_PATHS, Component
 from dheads_cli.recipe_files import BASE
+from dheads_cli.recipe_tasks import TASK, TASKS, AnyRecipe, schema_of, sections_of, unknown_task
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow
 
-SECTIONS: dict[str, type[BaseModel]] = {
-    name: info.annotation
-    for name, info in Recipe.model_fields.items()
-    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-}
 
-
-def validate(document: Document, name: str) -> tuple[Recipe | None, list[Mistake]]:
-    """Check a document against the schema.
+def validate(document: Document, name: str) -> tuple[AnyRecipe | None, list[Mistake]]:
+    """Check a document against the schema of its task; nothing else is known of one whose task is none.
 
     Args:
         document: what was read.
         name: the file, where a mistake has no better position.
     """
+    schema = schema_of(document.data)
+    if schema is None:
+        text = f"{TASK}: {unknown_task(document.data[TASK])}"
+        return None, [Mistake(place(document, (TASK,), name), text)]
     try:
-        return Recipe.model_validate(document.data), []
+        return schema.model_validate(document.data), []
     except ValidationError as error:
-        return None, [_mistake(item, document, name) for item in error.errors(include_url=False)]
+        return None, [_mistake(item, schema, document, name) for item in error.errors(include_url=False)]
 
 
-def _mistake(item: Any, document: Document, name: str) -> Mistake:
+def _mistake(item: Any, schema: type[BaseModel], document: Document, name: str) -> Mistake:
     loc = (*item["loc"][:-1], item.get("ctx", {}).get("field", item["loc"][-1])) if item["loc"] else ()
     where = document.keys.get(loc, name) if item["type"] == "extra_forbidden" else place(document, loc, name)
-    return Mistake(where, f"{dotted(loc)}: {_words(item, loc)}")
+    return Mistake(where, f"{dotted(loc)}: {_words(item, schema, loc)}")
 
 
 def place(document: Document, loc: Loc, name: str) -> str:
@@ -44,11 +43,11 @@ def place(document: Document, loc: Loc, name: str) -> str:
     return next((document.values[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in document.values), name)
 
 
-def _words(item: Any, loc: Loc) -> str:
+def _words(item: Any, schema: type[BaseModel], loc: Loc) -> str:
     """A pydantic error in plain words."""
     kind, given, ctx = item["type"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_nearest_key(loc)}"
+        return f"unknown key{_nearest_key(schema, loc)}"
     if kind == "missing":
         return "is needed but not given"
     if kind == "string_pattern_mismatch":
@@ -79,24 +78,25 @@ def _words(item: Any, loc: Loc) -> str:
     return f"must be {wanted[kind]}, not {repr(given) if isinstance(given, str) else flow(given)}{quotes}"
 
 
-def _nearest_key(loc: Loc) -> str:
-    section = _section_at(loc[:-1])
+def _nearest_key(schema: type[BaseModel], loc: Loc) -> str:
+    sections = sections_of(schema)
+    section = _section_at(schema, loc[:-1])
     here, key = list(section.model_fields), str(loc[-1])
-    if loc[:2] == ("data", "keep"):
-        here = list(Limits.model_fields)
-    if section is Recipe:
+    if section is schema:
         here.append(BASE)
+        if tasks := [task for task, other in TASKS.items() if key in other.model_fields]:
+            return f"; it belongs to recipes whose task is {' or '.join(map(repr, tasks))}"
     if (near := registry.nearest(key, here)) != ".":
         return near
-    homes = [f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields]
-    if homes := homes + [key] * (key in Recipe.model_fields):
+    homes = [f"{name}.{key}" for name, other in sections.items() if key in other.model_fields]
+    if homes := homes + [key] * (key in schema.model_fields):
         return f"; did you mean {' or '.join(map(repr, homes))}?"
     return f"; the keys here are {', '.join(here)}"
 
 
-def _section_at(loc: Loc) -> type[BaseModel]:
-    """The innermost section that a place lies in: `Recipe`, `Train`, `Augment` ..."""
-    section: type[BaseModel] = Recipe
+def _section_at(schema: type[BaseModel], loc: Loc) -> type[BaseModel]:
+    """The innermost section of a schema that a place lies in: `Recipe`, `Train`, `Augment` ..."""
+    section = schema
     for part in loc:
         annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
         inner = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]

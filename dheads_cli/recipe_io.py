@@ -6,29 +6,38 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Component, Recipe, Section
-from dheads_cli.recipe_errors import SECTIONS, component_mistakes, component_of, in_order, validate, wrong_options
+from dheads_cli.recipe_errors import component_mistakes, component_of, in_order, validate, wrong_options
 from dheads_cli.recipe_files import BASE, forget, locate, read_recipe
+from dheads_cli.recipe_tasks import DEFAULT_TASK, TASKS, AnyRecipe, schema_of, sections_of, talking_head
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow, parse
+
+R = TypeVar("R", bound=AnyRecipe, covariant=True)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Generic[R]):
     """A recipe and where it came from."""
 
-    recipe: Recipe
+    recipe: R
     origins: dict[str, str]  # each value's path, such as "train.lr", to "default", "FILE:LINE:COL" or "--set"
     path: Path
 
 
-def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Loaded:
-    """Read a recipe.
+def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Loaded[Recipe]:
+    """load_any_recipe, for what takes only a talking-head model's; another task's is a DheadsError."""
+    loaded = load_any_recipe(ref, overrides)
+    return Loaded(talking_head(loaded.recipe, ref), loaded.origins, loaded.path)
+
+
+def load_any_recipe(ref: str, overrides: Sequence[str] = ()) -> Loaded[AnyRecipe]:
+    """Read a recipe of any task.
 
     Args:
         ref: a path, or the name of a shipped recipe such as "tiny" or "paper/lrw".
@@ -49,7 +58,7 @@ def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(recipe, _origins(recipe, document), path)
 
 
-def recipe_to_yaml(recipe: Recipe, origins: Mapping[str, str] | None = None) -> str:
+def recipe_to_yaml(recipe: AnyRecipe, origins: Mapping[str, str] | None = None) -> str:
     """The complete recipe as YAML that reads back the same; with `origins`, each line ends in its value's origin."""
     lines = list(_lines(recipe))
     width = max(len(text) for text, _ in lines if len(text) <= 48)  # a long text does not push the rest aside
@@ -59,7 +68,12 @@ def recipe_to_yaml(recipe: Recipe, origins: Mapping[str, str] | None = None) -> 
 
 
 def recipe_from_json(text: str, where: str = "checkpoint") -> Recipe:
-    """The recipe that a checkpoint carries.
+    """any_recipe_from_json, for what takes only a talking-head model; another task's is a DheadsError."""
+    return talking_head(any_recipe_from_json(text, where), where)
+
+
+def any_recipe_from_json(text: str, where: str = "checkpoint") -> AnyRecipe:
+    """The recipe, of any task, that a checkpoint carries.
 
     Args:
         text: JSON, as `recipe.model_dump_json()` wrote it.
@@ -104,7 +118,7 @@ def overridden(recipe: Recipe, overrides: Sequence[str], section: str) -> Recipe
     wrong = document.mistakes + wrong + component_mistakes(document, recipe.name)
     if changed is None or wrong:
         raise DheadsError("\n".join(map(str, in_order(wrong, recipe.name))))
-    return changed
+    return talking_head(changed, recipe.name)
 
 
 def component_from_text(kind: str, text: str, flag: str) -> Component:
@@ -158,8 +172,9 @@ def _set(document: Document, override: str) -> None:
     if value.mistakes:
         document.mistakes += value.mistakes
         return
-    if key.strip() in SECTIONS:
-        example = f"{key.strip()}.{next(iter(SECTIONS[key.strip()].model_fields))}=..."
+    sections = sections_of(_schema(document))
+    if key.strip() in sections:
+        example = f"{key.strip()}.{next(iter(sections[key.strip()].model_fields))}=..."
         document.mistakes.append(Mistake(where, f"{key.strip()} is a section; set one of its keys: --set {example}"))
         return
     if loc[0] == BASE:
@@ -179,7 +194,7 @@ def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
     holder = document.data
     for depth, part in enumerate(loc[:-1]):
         here = loc[: depth + 1]
-        inner, field = holder.get(part), _field_at(here)
+        inner, field = holder.get(part), _field_at(_schema(document), here)
         if field and isinstance(field.default, Component) and isinstance(inner, str | None):
             # `sample.sampler.steps=5` gives options to a component that was only named, or not mentioned.
             inner = {"use": inner or field.default.use}
@@ -197,25 +212,31 @@ def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
     return holder  # type: ignore[no-any-return]
 
 
-def _field_at(loc: Loc) -> FieldInfo | None:
+def _schema(document: Document) -> type[BaseModel]:
+    """The schema of its task; of the usual one where the document's is none, which is told when it is checked."""
+    return schema_of(document.data) or TASKS[DEFAULT_TASK]
+
+
+def _field_at(schema: type[BaseModel], loc: Loc) -> FieldInfo | None:
     """The schema's field at `section.key`; None for sections and for what the schema does not know."""
-    section = SECTIONS.get(str(loc[0]))
+    section = sections_of(schema).get(str(loc[0]))
     return section.model_fields.get(str(loc[1])) if section and len(loc) == 2 else None
 
 
 # Showing
 
 
-def _lines(recipe: Recipe) -> Any:
+def _lines(recipe: AnyRecipe) -> Any:
     """(line, path of its value or "") of the complete recipe."""
-    for name in Recipe.model_fields:
+    sections = sections_of(type(recipe))
+    for name in type(recipe).model_fields:
         value = getattr(recipe, name)
-        if name not in SECTIONS:
+        if name not in sections:
             yield f"{name}: {flow(value)}", name
             continue
         yield "", ""
         yield f"{name}:", ""
-        for key in SECTIONS[name].model_fields:
+        for key in sections[name].model_fields:
             yield from _field(f"{name}.{key}", key, getattr(value, key))
 
 
@@ -244,7 +265,7 @@ def _plain(value: Any) -> Any:
     return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
-def _origins(recipe: Recipe, document: Document) -> dict[str, str]:
+def _origins(recipe: AnyRecipe, document: Document) -> dict[str, str]:
     origins = {}
     for _, path in _lines(recipe):
         if not path:

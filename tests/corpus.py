@@ -1,5 +1,6 @@
 """A small made-up corpus in the real on-disk format: a face of flat colours whose mouth opens with the sound."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +35,25 @@ def make_clip(number: int, split: str, n_frames: int = 20, size: int = SIZE) -> 
 
 def make_corpus(folder: Path, splits: dict[str, int], n_frames: int = 20) -> Path:
     """Write a corpus with so many clips in each split."""
+    which = [split for split, n_clips in splits.items() for _ in range(n_clips)]
+    return write_corpus(folder, [make_clip(number, split, n_frames) for number, split in enumerate(which)])
+
+
+def write_corpus(folder: Path, clips: Sequence[StoredClip]) -> Path:
+    """Write clips as a preprocessed corpus, a shard for each split."""
     folder.mkdir(parents=True)
-    rows, number = [], 0
-    for split, n_clips in splits.items():
+    rows = []
+    for split in dict.fromkeys(clip.split for clip in clips):
         shard = ShardWriter(folder / f"{split}-000000.tar")
-        for _ in range(n_clips):
-            clip = make_clip(number, split, n_frames)
+        for clip in (clip for clip in clips if clip.split == split):
             key = clip.id.replace("/", "_")
             places, digest = shard.add(key, encode_sample(clip))
             rows.append(
                 ManifestRow(
                     clip.id, key, split, clip.speaker, f"{clip.id}.mp4", "ok", shard=shard.path.name,
-                    n_frames=n_frames, members=places, sha256=digest,
+                    n_frames=len(clip.frames), members=places, sha256=digest,
                 )
             )  # fmt: skip
-            number += 1
         shard.close()
     write_rows(folder / "manifest.jsonl", rows)
     return folder

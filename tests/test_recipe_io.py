@@ -7,13 +7,16 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_files import shipped_recipes
 from dheads_cli.recipe_io import (
+    any_recipe_from_json,
     component_from_text,
     components_from_text,
+    load_any_recipe,
     load_recipe,
     overridden,
     recipe_from_json,
     recipe_to_yaml,
 )
+from dheads_cli.recipe_words import WordsRecipe
 
 
 @pytest.fixture
@@ -36,8 +39,8 @@ def mistakes(ref: str, *overrides: str) -> list[str]:
 def test_every_shipped_recipe_loads_and_reads_back_the_same() -> None:
     assert "tiny" in shipped_recipes()
     for name in shipped_recipes():
-        recipe = load_recipe(name).recipe
-        assert recipe_from_json(recipe.model_dump_json()) == recipe
+        recipe = load_any_recipe(name).recipe
+        assert any_recipe_from_json(recipe.model_dump_json()) == recipe
 
 
 def test_yaml_reads_back_the_same(write: Callable[[str], str]) -> None:
@@ -294,3 +297,59 @@ def test_a_checkpoint_s_recipe_can_be_told_how_to_draw_and_nothing_else() -> Non
     assert "--set model.channels=96: only sample.KEY can be set here" in str(error.value)
     assert "--set sample.warm_start=2: sample.warm_start: must be at most 1, not 2" in lines
     assert "did you mean 'ddim'" in str(error.value)
+
+
+def test_a_recipe_s_task_decides_what_may_be_in_it(write: Callable[[str], str]) -> None:
+    path = write("task: words\nname: a\nmodel: {audio_encoder: logmel}\n")
+    recipe = load_any_recipe(path, ["model.n_frames=9"]).recipe
+    assert isinstance(recipe, WordsRecipe)
+    assert (recipe.model.audio_encoder.use, recipe.model.n_frames) == ("logmel", 9)
+    again = write(recipe_to_yaml(recipe))
+    assert load_any_recipe(again).recipe == recipe
+    assert load_any_recipe(write("name: a\n")).recipe.task == "video"
+
+
+def test_mistakes_in_any_task_s_recipe_have_their_place(write: Callable[[str], str]) -> None:
+    path = write(
+        "task: words\n"
+        "name: bad\n"
+        "model:\n"
+        "  n_frames: 11\n"
+        "  pooled_frames: 4\n"
+        "  audio_encoder: {use: logmel, embed: 3}\n"
+        "train: {lrr: 1, freeze_audio_encoder: true}\n"
+        "sample: {motion_noise: 0.2}\n"
+    )
+    with pytest.raises(DheadsError) as caught:
+        load_any_recipe(path, ["train.flip=0.5", "train={}", "model.audio_encoder.hidden=3"])
+    assert str(caught.value).splitlines() == [
+        "x.yaml:5:18: model.pooled_frames: must leave as many of the 11 frames before as after, not 4",
+        "x.yaml:6:39: model.audio_encoder.embed: logmel has no option 'embed'; did you mean 'embed_dim'? "
+        "Options: embed_dim, hidden_dim.",
+        "x.yaml:7:9: train.lrr: unknown key; did you mean 'lr'?",
+        "x.yaml:7:39: train.freeze_audio_encoder: needs audio_encoder_weights: what is frozen must have been learned "
+        "before",
+        "x.yaml:8:1: sample: unknown key; it belongs to recipes whose task is 'video'",
+        "--set train={}: train is a section; set one of its keys: --set train.steps=...",
+        "--set train.flip=0.5: train.flip: unknown key; the keys here are steps, batch_size, lr, lr_final, "
+        "warmup_steps, weight_decay, grad_clip, ema_decay, precision, log_every, checkpoint_every, keep_checkpoints, "
+        "threads, audio_encoder_weights, freeze_audio_encoder, jitter_frames, gain_db, noise_max",
+        "--set model.audio_encoder.hidden=3: model.audio_encoder.hidden: logmel has no option 'hidden'; did you mean "
+        "'hidden_dim'? Options: embed_dim, hidden_dim.",
+    ]
+
+
+def test_an_unknown_task_is_the_one_mistake(write: Callable[[str], str]) -> None:
+    assert mistakes(write("name: a\ntask: wrds\ntrain: {jitter_frames: 2}\n")) == [
+        "x.yaml:2:7: task: must be 'video' or 'words', not 'wrds'; did you mean 'words'?"
+    ]
+    assert mistakes(write("name: a\ntask: 3\n")) == ["x.yaml:2:7: task: must be 'video' or 'words', not 3"]
+
+
+def test_what_makes_videos_takes_no_other_task(write: Callable[[str], str]) -> None:
+    path = write("task: words\nname: a\n")
+    assert mistakes(path) == [
+        "x.yaml: its task is 'words', but this takes a talking-head model, whose task is 'video'"
+    ]
+    with pytest.raises(DheadsError, match=r"a\.safetensors: its task is 'words'"):
+        recipe_from_json(load_any_recipe(path).recipe.model_dump_json(), "a.safetensors")

@@ -18,8 +18,9 @@ from dheads_cli.model.checkpoint import load_model, load_tensors, save_tensors
 from dheads_cli.model.diffusion import cosine_schedule
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.sample import sample
-from dheads_cli.run.train import learning_rate, train
-from dheads_cli.run.training_state import State, fresh_state, prepare_run_dir, save
+from dheads_cli.run.train import train
+from dheads_cli.run.training_loop import learning_rate
+from dheads_cli.run.training_state import begin_or_resume, fresh_state, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -163,11 +164,11 @@ class Frozen:
 def test_a_resume_state_without_buffers_is_whole_where_there_are_none(folder, tmp_path):
     settings = recipe(folder)
 
-    def fresh() -> State:
+    def parts() -> Parts:
         unet = build_unet(settings.model, registry.build("conditioning", "adagn"), 2)
-        return fresh_state(Parts(unet, Frozen(), cosine_schedule(10)), settings)
+        return Parts(unet, Frozen(), cosine_schedule(10))
 
-    state, resumed = fresh(), fresh()
+    state = fresh_state(parts(), settings)
     for parameter in state.parameters.values():
         parameter.grad = torch.ones_like(parameter)
     state.optimizer.step()
@@ -176,7 +177,7 @@ def test_a_resume_state_without_buffers_is_whole_where_there_are_none(folder, tm
     assert {name.split(".")[0] for name in load_tensors(tmp_path / "resume.safetensors")[0]} == {
         "raw", "ema", "exp_avg", "exp_avg_sq",
     }  # fmt: skip
-    prepare_run_dir(tmp_path, settings, resumed, restart=False)
+    resumed = begin_or_resume(tmp_path, settings, parts(), restart=False)
     assert resumed.step == 1
     assert all(torch.equal(resumed.parameters[name], parameter) for name, parameter in state.parameters.items())
 
@@ -194,9 +195,9 @@ def stop_at_3(folder: Path, run: Path, **changes) -> None:
     config.write_text(recipe(folder, **changes).model_dump_json())
     program = (
         "import os, sys, signal; from pathlib import Path; from dheads_cli.recipe import Recipe;"
-        "from dheads_cli.run import train as t; save = t.save\n"
+        "from dheads_cli.run import train as t, training_loop as loop; save = loop.save\n"
         "def save_and_die(*args):\n    save(*args)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "t.save = save_and_die\n"
+        "loop.save = save_and_die\n"
         "t.train(Recipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), device='cpu')"
     )
     command = [sys.executable, "-c", program, str(config), str(run)]

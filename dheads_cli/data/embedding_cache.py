@@ -30,6 +30,7 @@ from dheads_cli.data.shards import EMBEDDINGS, MANIFEST, ClipRef
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.checkpoint import sha256_of
+from dheads_cli.model.speech import device_of
 from dheads_cli.protocols import AudioEncoder
 
 RECORD = "made-of.json"
@@ -69,14 +70,6 @@ def encoder_record(encoder: AudioEncoder, owner: str, options: Mapping[str, Any]
         "device": device_of(encoder).type,
         "dheads": version("dheads"),
     }
-
-
-def device_of(encoder: AudioEncoder) -> torch.device:
-    """Where an encoder computes; the CPU where it holds nothing."""
-    if isinstance(encoder, nn.Module):
-        for tensor in (*encoder.parameters(), *encoder.buffers()):
-            return tensor.device
-    return torch.device("cpu")
 
 
 def open_caches(

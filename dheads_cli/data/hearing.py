@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dheads_cli.data import augment, media
-from dheads_cli.data.embedding_cache import EmbeddingCache, device_of
+from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.speech import encode_speech
+from dheads_cli.model.speech import device_of, encode_speech
 from dheads_cli.protocols import AudioEncoder
 
 

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -299,30 +299,31 @@ class Corpus:
             raise DheadsError(f"{self.folder} has no clip {clip_id!r}.")
         return self._rows[clip_id]
 
-    def read(self, ref: ClipRef) -> dict[str, bytes]:
-        """The stored bytes of a clip's members, by extension; see members_in."""
-        return members_in(self.folder / ref.shard, ref)
+    def read(self, ref: ClipRef, extensions: Sequence[str] = EXTENSIONS) -> dict[str, bytes]:
+        """The stored bytes of a clip's members, or of some of them, by extension; see members_in."""
+        return members_in(self.folder / ref.shard, ref, extensions)
 
     def load(self, ref: ClipRef) -> StoredClip:
         """Read and decode a clip."""
         return decode_sample(self.read(ref))
 
 
-def members_in(path: Path, ref: ClipRef) -> dict[str, bytes]:
-    """The bytes of a clip's members, by extension, out of the shard at `path`.
+def members_in(path: Path, ref: ClipRef, extensions: Sequence[str] = EXTENSIONS) -> dict[str, bytes]:
+    """The bytes of a clip's members, or of some of them, by extension, out of the shard at `path`.
 
     Raises:
         DheadsError: the shard is missing or cut short.
     """
     members = {}
+    wanted = {name: place for name, place in ref.members.items() if name in extensions}
     try:
         with path.open("rb") as shard:
-            for name, (at, size) in ref.members.items():
+            for name, (at, size) in wanted.items():
                 shard.seek(at)
                 members[name] = shard.read(size)
     except OSError as error:
         raise DheadsError(f"{path}: {error.strerror}; the corpus is incomplete.") from error
-    if any(len(members[name]) != size for name, (_, size) in ref.members.items()):
+    if any(len(members[name]) != size for name, (_, size) in wanted.items()):
         raise DheadsError(f"{path} is cut short: preprocess the corpus again.")
     return members
 

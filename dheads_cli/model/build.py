@@ -18,19 +18,41 @@ from dheads_cli.recipe import Component, Model
 
 @dataclass(frozen=True)
 class Parts:
-    """What a model is made of."""
+    """What a model is made of.
+
+    Attributes:
+        unet: the network.
+        audio_encoder: its hearing.
+        schedule: its diffusion.
+        audio_encoder_frozen: training leaves the audio encoder as it is, although its weights are the model's.
+    """
 
     unet: UNet
     audio_encoder: AudioEncoder
     schedule: Schedule
+    audio_encoder_frozen: bool = False
+
+    def own_modules(self) -> dict[str, nn.Module]:
+        """The modules whose weights a checkpoint holds, by their prefix in it."""
+        return {"unet": self.unet, **own_encoder(self.audio_encoder)}
 
     def trained_modules(self) -> dict[str, nn.Module]:
         """The modules whose weights are learned, by their prefix in a checkpoint."""
-        modules: dict[str, nn.Module] = {"unet": self.unet}
-        encoder = self.audio_encoder
-        if isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters()):
-            modules["audio_encoder"] = encoder
-        return modules
+        return trained(self.own_modules(), self.audio_encoder_frozen)
+
+
+def own_encoder(encoder: AudioEncoder) -> dict[str, nn.Module]:
+    """The audio encoder by its prefix in a checkpoint; nothing where its component brings its weights, frozen."""
+    if isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters()):
+        return {"audio_encoder": encoder}
+    return {}
+
+
+def trained(modules: dict[str, nn.Module], audio_encoder_frozen: bool) -> dict[str, nn.Module]:
+    """A model's own modules without the audio encoder where training leaves that as it is."""
+    return {
+        prefix: module for prefix, module in modules.items() if not (audio_encoder_frozen and prefix == "audio_encoder")
+    }
 
 
 def build_component(kind: str, component: Component) -> Any:
@@ -38,7 +60,7 @@ def build_component(kind: str, component: Component) -> Any:
     return registry.build(kind, component.use, component.options)
 
 
-def build_model(settings: Model, device: torch.device | None = None) -> Parts:
+def build_model(settings: Model, device: torch.device | None = None, *, freeze_audio_encoder: bool = False) -> Parts:
     """Make the parts of a model with fresh weights, drawn from torch's global generator.
 
     Raises:
@@ -54,7 +76,9 @@ def build_model(settings: Model, device: torch.device | None = None) -> Parts:
                 parameter.data = parameter.data.to(memory_format=unet.memory_format)
         if isinstance(encoder, nn.Module):
             encoder = encoder.to(device)
-    return Parts(unet, encoder, SCHEDULES[settings.schedule](settings.n_timesteps))
+    if freeze_audio_encoder and isinstance(encoder, nn.Module):
+        encoder.eval()
+    return Parts(unet, encoder, SCHEDULES[settings.schedule](settings.n_timesteps), freeze_audio_encoder)
 
 
 def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> UNet:

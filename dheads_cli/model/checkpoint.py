@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
-from dheads_cli.model.build import Parts, build_model
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.model.build import Parts, build_model, own_encoder
+from dheads_cli.protocols import AudioEncoder
+from dheads_cli.recipe import Component, Model, Recipe
 from dheads_cli.recipe_io import recipe_from_json
 
 FORMAT = "dheads-checkpoint-1"
@@ -78,24 +79,56 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
     tensors, info = load_tensors(path)
     recipe = recipe_from_json(json.dumps(info.pop("recipe")), str(path))
     parts = build_model(with_script_beside(recipe.model, path), device)
-    for prefix, module in parts.trained_modules().items():
-        own = {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
-        expected = module.state_dict()
-        if not own and info.get("imported"):
+    for prefix, module in parts.own_modules().items():
+        if info.get("imported") and not any(name.startswith(f"{prefix}.") for name in tensors):
             raise DheadsError(f"{path}: was imported without its {prefix.replace('_', ' ')}: import it again with it")
-        wrong = sorted(
-            name
-            for name in expected.keys() | own.keys()
-            if name not in own or name not in expected or own[name].shape != expected[name].shape
-        )
-        if wrong:
+        if wrong := load_module(module, prefix, tensors):
             raise DheadsError(
-                f"{path}: {len(wrong)} of its weights do not fit its recipe, {prefix}.{wrong[0]} first; "
+                f"{path}: {len(wrong)} of its weights do not fit its recipe, {wrong[0]} first; "
                 "it was made by another version of dheads or of a component"
             )
-        module.load_state_dict({name: tensor.float() for name, tensor in own.items()})
         module.eval()
     return Trained(recipe, parts, info, path)
+
+
+def load_audio_encoder(reference: str | Path, encoder: AudioEncoder, component: Component) -> None:
+    """Put the audio encoder's weights of a checkpoint, of any task, in those of a model that is to be trained.
+
+    Args:
+        reference: checkpoint file, run folder, or a shipped model's name.
+        encoder: what to put them in, on its device.
+        component: as the recipe names it.
+
+    Raises:
+        DheadsError: no such checkpoint, it holds no audio encoder, or another one.
+    """
+    path = find_checkpoint(reference)
+    tensors, _ = load_tensors(path)
+    where = f"train.audio_encoder_weights: {path}"
+    if not (own := own_encoder(encoder)):
+        raise DheadsError(f"{where}: the audio encoder {component.use!r} brings its own weights: leave it out")
+    if not any(name.startswith("audio_encoder.") for name in tensors):
+        raise DheadsError(f"{where}: holds no audio encoder: its model has one that brings its own weights")
+    for prefix, module in own.items():
+        if wrong := load_module(module, prefix, tensors):
+            raise DheadsError(
+                f"{where}: {len(wrong)} of its audio encoder's weights do not fit model.audio_encoder "
+                f"{component.use!r}, {wrong[0]} first: give it the use and options of that model's recipe"
+            )
+
+
+def load_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Load the tensors called PREFIX.NAME; where names or shapes differ, load nothing and name those that do."""
+    own = {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    expected = module.state_dict()
+    wrong = sorted(
+        f"{prefix}.{name}"
+        for name in expected.keys() | own.keys()
+        if name not in own or name not in expected or own[name].shape != expected[name].shape
+    )
+    if not wrong:
+        module.load_state_dict({name: tensor.float() for name, tensor in own.items()})
+    return wrong
 
 
 def with_script_beside(settings: Model, checkpoint: Path) -> Model:

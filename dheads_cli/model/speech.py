@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dheads_cli.protocols import AudioEncoder, StatefulAudioEncoder
@@ -25,6 +25,14 @@ def frames_of(n_samples: int, fps: float, sample_rate: int) -> int:
     (The release cuts to whole frames, T // 640 at 16 kHz and 25 fps, which can lose the end of the last word.)
     """
     return max(round(n_samples * fps / sample_rate), 1)
+
+
+def device_of(encoder: AudioEncoder) -> torch.device:
+    """Where an encoder computes; the CPU where it holds nothing."""
+    if isinstance(encoder, nn.Module):
+        for tensor in (*encoder.parameters(), *encoder.buffers()):
+            return tensor.device
+    return torch.device("cpu")
 
 
 def encode_speech(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: float) -> Tensor:
@@ -68,7 +76,7 @@ def encode_stream(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: f
         yield embeddings[: n_frames - chosen[0]]
 
 
-def cut(waveform: Tensor, frame: int, length: int, fps: float, sample_rate: int) -> Tensor:
+def cut(waveform: Tensor, frame: float, length: int, fps: float, sample_rate: int) -> Tensor:
     """`length` samples of a waveform [T] from a frame's first sample on; silence beyond the ends."""
     begin = round(frame / fps * sample_rate)
     piece = waveform[max(begin, 0) : max(begin + length, 0)]

@@ -24,7 +24,8 @@ from dheads_cli.model.diffusion import Objective
 from dheads_cli.model.speech import samples_of
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
-from dheads_cli.run.train import TrainingLoss, optimise
+from dheads_cli.run.train import TrainingLoss
+from dheads_cli.run.training_loop import optimise
 from dheads_cli.run.training_state import fresh_state
 
 Call = Callable[[], object]

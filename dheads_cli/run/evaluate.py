@@ -36,6 +36,7 @@ from dheads_cli.run.eval_report import (
     show,
     write_files,
 )
+from dheads_cli.run.word_report import REPORT as WORD_REPORT
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, Landmarks
@@ -91,6 +92,11 @@ def evaluate(
         What eval.json holds; also printed under --json.
     """
     folder = newest_samples() if samples is None else samples
+    if (folder / WORD_REPORT).is_file():
+        raise DheadsError(
+            f"{folder}: holds a word recogniser, which makes no samples: {folder / WORD_REPORT} says how many words "
+            "it gets right, and `dheads train` prints it again"
+        )
     rows = samples_folder.read_samples(folder)
     settings = settings_near(folder)
     metrics = settings.metrics if metrics is None else metrics

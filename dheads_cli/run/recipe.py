@@ -1,19 +1,21 @@
-"""`dheads recipe`: show a recipe whole, try it without training, write the schema of all recipes."""
+"""`dheads recipe`: show a recipe whole, try it without training."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
-from dheads_cli.recipe_files import BASE, NOT_INHERITED
-from dheads_cli.recipe_io import Loaded, load_recipe, recipe_to_yaml
+from dheads_cli.recipe_io import Loaded, load_any_recipe, recipe_to_yaml
+from dheads_cli.recipe_tasks import AnyRecipe
+
+if TYPE_CHECKING:
+    from dheads_cli.run.words_cost import WordsCost
 
 # Largest training steps that `check` times, FLOP: a few seconds.
 LARGEST_TIMED_STEP = {"cpu": 4e11, "cuda": 2e14}
@@ -21,80 +23,45 @@ LARGEST_TIMED_STEP = {"cpu": 4e11, "cuda": 2e14}
 
 def show(ref: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Print the complete recipe, each value with its origin; under --json, {"path", "recipe", "origins"}."""
-    loaded = load_recipe(ref, overrides)
+    loaded = load_any_recipe(ref, overrides)
     report = {"path": str(loaded.path), "recipe": loaded.recipe.model_dump(), "origins": loaded.origins}
     console.text(recipe_to_yaml(loaded.recipe, loaded.origins))
     console.result(report)
     return report
 
 
-def schema(out: Path | None = None) -> None:
-    """Write the JSON schema of recipes to a file, or to stdout."""
-    text = json.dumps(recipe_schema(), indent=2) + "\n"
-    if out is None:
-        print(text, end="")
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DheadsError(f"{out}: can't be written: {error.strerror}") from error
-    console.info(f"{out}: first line for a recipe: # yaml-language-server: $schema={out.name}")
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON schema of recipes; where a component is named, editors offer those that are installed here."""
-    whole = Recipe.model_json_schema()
-    for path, kind in COMPONENT_PATHS.items():
-        section, key = path.split(".")
-        known = {"enum": list(registry.entries(kind))}
-        name = {"anyOf": [known, {"type": "string"}]}
-        options = {"type": "object", "properties": {"use": name}, "required": ["use"], "additionalProperties": True}
-        field = whole["$defs"][section.capitalize()]["properties"][key]
-        field.pop("$ref", None)
-        component = {"anyOf": [known, {"type": "string"}, options]}
-        field.update({"type": "array", "items": component} if "items" in field else component)
-    del whole["$defs"]["Component"]
-    text = "Recipe that this one changes: a path from this file's folder, or a shipped recipe's name. Not inherited: "
-    whole["properties"] = {
-        BASE: {"type": "string", "description": text + ", ".join(NOT_INHERITED)},
-        **whole["properties"],
-    }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
-
-
 def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> dict[str, Any]:
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data", "n_parameters", "n_audio_parameters", "forward_gflop", "train_memory_gib",
-        "step_seconds", "hours"}; the last two are None where a step is too large to be timed here.
+        {"path", "components", "data"} and what the task's network takes: `Cost`, or for words `WordsCost`.
 
     Raises:
         DheadsError: a component can't be built, or the sizes do not go together.
     """
-    loaded = load_recipe(ref, overrides)
+    loaded = load_any_recipe(ref, overrides)
     built = build_components(loaded)
     data = describe_data(loaded.recipe, ref)
-    cost = Cost.of(loaded.recipe, built, device)
+    cost, cost_rows = cost_of(loaded.recipe, built, device)
     rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
-    rows += [["data.path", loaded.recipe.data.path, data], *cost.rows(loaded.recipe)]
+    rows += [["data.path", loaded.recipe.data.path, data], *cost_rows]
     console.table(f"{loaded.path}: no mistakes", ["what", "value", "found"], rows)
     report = {"path": str(loaded.path), "components": component_names(loaded.recipe), "data": data, **vars(cost)}
     console.result(report)
     return report
 
 
-def components_of(recipe: Recipe) -> list[tuple[str, Component]]:
+def components_of(recipe: AnyRecipe) -> list[tuple[str, Component]]:
     """Every component that a recipe names, with its place."""
     found = []
     for path in COMPONENT_PATHS:
         section, key = path.split(".")
-        value = getattr(getattr(recipe, section), key)
+        value = getattr(getattr(recipe, section, None), key, [])
         found += [(path, item) for item in (value if isinstance(value, list) else [value])]
     return found
 
 
-def component_names(recipe: Recipe) -> dict[str, str]:
+def component_names(recipe: AnyRecipe) -> dict[str, str]:
     """Names in place of components, by place."""
     names: dict[str, list[str]] = {}
     for path, component in components_of(recipe):
@@ -102,7 +69,7 @@ def component_names(recipe: Recipe) -> dict[str, str]:
     return {path: ", ".join(each) for path, each in names.items()}
 
 
-def build_components(loaded: Loaded) -> dict[str, Any]:
+def build_components(loaded: Loaded[AnyRecipe]) -> dict[str, Any]:
     """Build every component of a recipe.
 
     Returns:
@@ -124,7 +91,7 @@ def build_components(loaded: Loaded) -> dict[str, Any]:
     return built
 
 
-def describe_data(recipe: Recipe, ref: str) -> str:
+def describe_data(recipe: AnyRecipe, ref: str) -> str:
     """What lies in the corpus of the recipe called `ref`, or how to make it."""
     from dheads_cli.data.clip_choice import choose_clips
     from dheads_cli.data.shards import Corpus
@@ -137,13 +104,25 @@ def describe_data(recipe: Recipe, ref: str) -> str:
         corpus = Corpus(path)
     except DheadsError as error:  # the recipe is right, whatever has become of its corpus
         return str(error)
+    limits = recipe.data.limits if isinstance(recipe, Recipe) else {}
     chosen = {
-        split: choose_clips(corpus.clips(split), settings.limits, f"{path}, split {split!r},")
+        split: choose_clips(corpus.clips(split), limits, f"{path}, split {split!r},")
         for split in (settings.train_split, settings.val_split)
     }
-    if settings.keep:
+    if limits:
         return ", ".join(f"{choice} in {split}" for split, choice in chosen.items())
     return ", ".join(f"{choice.n_clips} clips in {split}" for split, choice in chosen.items())
+
+
+def cost_of(recipe: AnyRecipe, built: dict[str, Any], device: str) -> tuple[Cost | WordsCost, list[list[str]]]:
+    """What a recipe's network takes, on its task's terms, and rows of it for people."""
+    if isinstance(recipe, Recipe):
+        cost = Cost.of(recipe, built, device)
+        return cost, cost.rows(recipe)
+    from dheads_cli.run.words_cost import WordsCost
+
+    words = WordsCost.of(recipe, device)
+    return words, words.rows(recipe)
 
 
 @dataclass(frozen=True)

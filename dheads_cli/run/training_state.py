@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 import dheads_cli
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
-from dheads_cli.model.build import Parts
-from dheads_cli.model.checkpoint import load_tensors, save_tensors
-from dheads_cli.recipe import Recipe
-from dheads_cli.recipe_io import recipe_to_yaml
+from dheads_cli.model.checkpoint import load_audio_encoder, load_tensors, save_tensors
+from dheads_cli.protocols import AudioEncoder
+from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
+from dheads_cli.recipe_tasks import AnyRecipe
 
 # What may change when a run goes on: everything else changes what the weights mean.
 FREE_TO_CHANGE = {
@@ -27,23 +28,40 @@ FREE_TO_CHANGE = {
 }  # fmt: skip
 
 
+class Learner(Protocol):
+    """What is trained: a task's parts."""
+
+    @property
+    def audio_encoder(self) -> AudioEncoder: ...
+
+    def own_modules(self) -> dict[str, nn.Module]:
+        """The modules whose weights a checkpoint holds, by their prefix in it."""
+        ...
+
+    def trained_modules(self) -> dict[str, nn.Module]:
+        """Those of them that are learned; the others stay as they are."""
+        ...
+
+
 @dataclass
 class State:
     """Everything that changes while training, and so everything a resumed run needs.
 
     Attributes:
-        parts: the model's parts.
+        parts: what is trained.
         parameters: those of the trained modules, by their name in a checkpoint.
         ema: moving average of all that `averaged` gives.
         optimizer: with the moments.
         step: steps done.
+        facts: what else a checkpoint has to say of the model, by name, such as the words that its outputs stand for.
     """
 
-    parts: Parts
+    parts: Learner
     parameters: dict[str, nn.Parameter]
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def buffers(self) -> dict[str, Tensor]:
         """What no gradient changes but training may, as batch norm's running statistics; not copies."""
@@ -54,13 +72,23 @@ class State:
             if f"{prefix}.{name}" not in self.parameters
         }
 
+    def frozen(self) -> dict[str, Tensor]:
+        """Weights that a checkpoint holds although nothing changes them; not copies."""
+        trained = self.parts.trained_modules()
+        return {
+            f"{prefix}.{name}": tensor
+            for prefix, module in self.parts.own_modules().items()
+            if prefix not in trained
+            for name, tensor in module.state_dict().items()
+        }
+
     def averaged(self) -> dict[str, Tensor]:
         """Parameters and real-valued buffers: averaged weights need the statistics of averaged weights. Not copies."""
         buffers = {name: buffer for name, buffer in self.buffers().items() if buffer.is_floating_point()}
         return {**self.parameters, **buffers}
 
 
-def fresh_state(parts: Parts, recipe: Recipe) -> State:
+def fresh_state(parts: Learner, recipe: AnyRecipe, facts: Mapping[str, Any] | None = None) -> State:
     """The state before the first step."""
     parameters = {
         f"{prefix}.{name}": parameter
@@ -70,7 +98,7 @@ def fresh_state(parts: Parts, recipe: Recipe) -> State:
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=recipe.train.lr, weight_decay=recipe.train.weight_decay, fused=True
     )
-    state = State(parts, parameters, {}, optimizer)
+    state = State(parts, parameters, {}, optimizer, facts=facts or {})
     state.ema = {name: tensor.detach().clone() for name, tensor in state.averaged().items()}
     return state
 
@@ -101,20 +129,26 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step-{step:06d}.safetensors"
 
 
-def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
-    """Write the checkpoint (EMA) and then the resume state (weights, buffers, EMA, moments); drop old checkpoints."""
+def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> None:
+    """Write the checkpoint (EMA) and then the resume state (weights, buffers, EMA, moments); drop old checkpoints.
+
+    Weights that are frozen are in both: neither depends on the file that they came from.
+    """
     info = {
         "recipe": recipe.model_dump(mode="json"),
         "step": state.step,
         "val_loss": val_loss,
         "version": dheads_cli.__version__,
+        **state.facts,
     }
     path = checkpoint_path(run_dir, state.step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(path, {**state.buffers(), **state.ema}, info)  # all that the modules' state_dicts ask for
+    # All that the modules' state_dicts ask for.
+    save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info)
     tensors: dict[str, Tensor] = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
     tensors |= {f"ema.{name}": average for name, average in state.ema.items()}
     tensors |= {f"buffer.{name}": buffer for name, buffer in state.buffers().items()}
+    tensors |= {f"frozen.{name}": tensor for name, tensor in state.frozen().items()}
     for name, parameter in state.parameters.items():
         moments = state.optimizer.state[parameter]
         tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
@@ -123,33 +157,57 @@ def save(run_dir: Path, recipe: Recipe, state: State, val_loss: float) -> None:
         old.unlink()
 
 
-def prepare_run_dir(run_dir: Path, recipe: Recipe, state: State, restart: bool) -> None:
-    """Take up the run that is there, or begin one.
+def begin_or_resume(
+    run_dir: Path, recipe: AnyRecipe, parts: Learner, restart: bool, facts: Mapping[str, Any] | None = None
+) -> State:
+    """The state that run_dir holds, or the one before the first step, with the audio encoder that the recipe names.
 
     Raises:
-        DheadsError: what is there was trained with another recipe or is not complete, or the folder can't be written.
+        DheadsError: what is there was trained with another recipe or other facts, or is not complete; or the audio
+            encoder to begin with is not there or does not fit.
     """
-    resume = run_dir / "resume.safetensors"
-    if resume.exists() and not restart:
-        tensors, info = load_tensors(resume)
-        changed = [key for key in differences(info["recipe"], recipe.model_dump(mode="json")) if not is_free(key)]
-        if changed:
-            raise DheadsError(
-                f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
-                "choose another folder with --run, or begin anew with --restart"
-            )
-        if missing := [name for name in state.buffers() if f"buffer.{name}" not in tensors]:
-            raise DheadsError(
-                f"{resume}: lacks {missing[0]}, which changes while training: it was written by an older dheads, "
-                "and the run can't go on exactly; begin anew with --restart"
-            )
-        restore(state, tensors, info["step"])
+    facts = facts or {}
+    resume, weights = run_dir / "resume.safetensors", recipe.train.audio_encoder_weights
+    if restart or not resume.exists():
+        if weights is not None:
+            load_audio_encoder(weights, parts.audio_encoder, recipe.model.audio_encoder)
+        return fresh_state(parts, recipe, facts)
+    tensors, info = load_tensors(resume)
+    before = any_recipe_from_json(json.dumps(info["recipe"]), str(resume))  # with what had no name yet at its default
+    unlike = differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    if changed := [key for key in unlike if not is_free(key)]:
+        raise DheadsError(
+            f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
+            "choose another folder with --run, or begin anew with --restart"
+        )
+    if other := [name for name, value in facts.items() if info.get(name) != value]:
+        raise DheadsError(
+            f"{run_dir}: holds a run of another {other[0]} than {recipe.data.path} gives now: "
+            "choose another folder with --run, or begin anew with --restart"
+        )
+    state = fresh_state(parts, recipe, facts)
+    if missing := [name for name in state.buffers() if f"buffer.{name}" not in tensors]:
+        raise DheadsError(
+            f"{resume}: lacks {missing[0]}, which changes while training: it was written by an older dheads, "
+            "and the run can't go on exactly; begin anew with --restart"
+        )
+    restore(state, tensors, info["step"])
+    return state
+
+
+def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
+    """Make the run's folder; before a run's first step, remove what another one left there.
+
+    Raises:
+        DheadsError: the folder can't be written.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DheadsError(f"{run_dir}: can't make the run folder: {error.strerror}") from error
     if state.step == 0:
-        for old in [resume, run_dir / "log.jsonl", *(run_dir / "checkpoints").glob("step-*.safetensors")]:
+        checkpoints = (run_dir / "checkpoints").glob("step-*.safetensors")
+        for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *checkpoints]:
             old.unlink(missing_ok=True)
     write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
 
@@ -159,6 +217,8 @@ def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
     with torch.no_grad():
         for name, buffer in state.buffers().items():
             buffer.copy_(tensors[f"buffer.{name}"])
+        for name, tensor in state.frozen().items():
+            tensor.copy_(tensors[f"frozen.{name}"])
         for name, average in state.ema.items():
             average.copy_(tensors[f"ema.{name}"])
         for name, parameter in state.parameters.items():

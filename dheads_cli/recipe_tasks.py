@@ -1,0 +1,52 @@
+"""What can be learned, and the schema of each task's recipes: a recipe says `task: words`, or nothing for video."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from dheads_cli import registry
+from dheads_cli.errors import DheadsError
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_words import WordsRecipe
+
+AnyRecipe: TypeAlias = Recipe | WordsRecipe
+
+TASK = "task"  # the key
+DEFAULT_TASK = "video"
+TASKS: dict[str, type[AnyRecipe]] = {"video": Recipe, "words": WordsRecipe}
+
+
+def schema_of(data: Any) -> type[AnyRecipe] | None:
+    """The schema that a recipe's values ask for; None where their task is none there is."""
+    task = data.get(TASK, DEFAULT_TASK)
+    return TASKS.get(task) if isinstance(task, str) else None
+
+
+def sections_of(schema: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """A schema's sections by name."""
+    return {
+        name: info.annotation
+        for name, info in schema.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+    }
+
+
+def unknown_task(task: Any) -> str:
+    """What is wrong with a task that is none."""
+    near = registry.nearest(task, list(TASKS)) if isinstance(task, str) else "."
+    return f"must be {' or '.join(map(repr, TASKS))}, not {task!r}{near.removesuffix('.')}"
+
+
+def talking_head(recipe: AnyRecipe, where: str) -> Recipe:
+    """The recipe, if it is one of a talking-head model.
+
+    Raises:
+        DheadsError: it is another task's.
+    """
+    if not isinstance(recipe, Recipe):
+        raise DheadsError(
+            f"{where}: its task is {recipe.task!r}, but this takes a talking-head model, whose task is {DEFAULT_TASK!r}"
+        )
+    return recipe

@@ -1,0 +1,233 @@
+"""The loop that every task's training runs: batches, steps, log, checkpoints. Read from `learn` downwards."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dheads_cli import console
+from dheads_cli.errors import DheadsError
+from dheads_cli.files import write_atomically
+from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.run.training_state import State, checkpoint_path, save
+
+PREFETCH = 4  # batches made ahead of the step that needs them
+
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+
+
+class Batches(Protocol[B_co]):
+    """Batch number `step` is a function of the seed and the step alone, so resuming is exact."""
+
+    def batch(self, step: int, size: int) -> B_co: ...
+
+
+class Loss(Protocol[B_contra]):
+    """The loss of a batch, under "loss", and what else is logged, each [B]; noise_seed decides its random draws."""
+
+    def __call__(self, batch: B_contra, noise_seed: int) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is drawn of the model every so many steps."""
+
+    every: int
+    draw: Callable[[int], None]
+
+
+def learn(
+    recipe: AnyRecipe,
+    run_dir: Path,
+    state: State,
+    data: Batches[B],
+    loss_of: Loss[B],
+    validate: Callable[[], dict[str, float]],
+    pictures: Pictures | None = None,
+) -> dict[str, Any]:
+    """Train from the state's step to the recipe's last, or until Ctrl-C.
+
+    Args:
+        recipe: the recipe.
+        run_dir: where log.jsonl, TensorBoard events and checkpoints go.
+        state: what changes; it is left at the last step.
+        data: the batches.
+        loss_of: the loss that is brought down.
+        validate: what is logged with each checkpoint; its "val_loss" goes into the checkpoint.
+        pictures: what is drawn now and then.
+
+    Returns:
+        {"run", "step", "checkpoint"} and the last logged means.
+
+    Raises:
+        DheadsError: the loss is no longer finite.
+    """
+    settings = recipe.train
+    last: dict[str, float] = {}
+    with (
+        open_log(run_dir, state.step) as log,
+        stop_on_interrupt() as stopped,
+        batches(data, state.step, settings.steps, settings.batch_size) as queue,
+        console.progress("train", total=settings.steps, unit="steps", done=state.step) as bar,
+    ):
+        meter = Meter()
+        for batch, wait_s in queue:
+            state.step += 1
+            values = optimise(recipe, state, loss_of, batch)
+            meter.add(values, wait_s)
+            bar.advance(1)
+            if not math.isfinite(values["loss"]):
+                raise DheadsError(
+                    f"{run_dir}: the loss is {values['loss']} at step {state.step}; earlier checkpoints are whole. "
+                    "Lower train.lr and train again with --restart"
+                )
+            stop = stopped()  # asked once a step: what comes later ends the next one, which is saved first
+            done = stop or state.step == settings.steps
+            if state.step % settings.log_every == 0 or done:
+                last = meter.means(settings.batch_size)
+                log({"step": state.step, **last})
+                bar.note(f"loss {last['loss']:.4f}")
+                meter = Meter()
+            if state.step % settings.checkpoint_every == 0 or done:
+                validation = validate()
+                log({"step": state.step, **validation})
+                save(run_dir, recipe, state, validation["val_loss"])
+                meter = Meter()
+            if pictures and state.step % pictures.every == 0:
+                pictures.draw(state.step)
+                meter = Meter()
+            if stop:
+                console.info(f"stopped at step {state.step}; the same command goes on from there")
+                break
+    return {"run": str(run_dir), "step": state.step, "checkpoint": str(checkpoint_path(run_dir, state.step)), **last}
+
+
+@dataclass
+class Meter:
+    """Means since the last line of the log."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    n_steps: int = 0
+    wait_s: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, values: dict[str, float], wait_s: float) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.n_steps += 1
+        self.wait_s += wait_s
+
+    def means(self, batch_size: int) -> dict[str, float]:
+        elapsed = time.monotonic() - self.began
+        return {
+            **{name: total / self.n_steps for name, total in self.sums.items()},
+            "samples_per_s": self.n_steps * batch_size / elapsed,
+            "wait_share": self.wait_s / elapsed,
+        }
+
+
+def optimise(recipe: AnyRecipe, state: State, loss_of: Loss[B], batch: B) -> dict[str, float]:
+    """One step of AdamW on one batch, then of the EMA; the step's losses and gradient norm."""
+    settings = recipe.train
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, state.step)
+    torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout
+    for module in state.parts.trained_modules().values():
+        module.train()
+    losses = loss_of(batch, noise_seed=state.step)
+    loss = losses["loss"].mean()
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    norm = nn.utils.clip_grad_norm_(state.parameters.values(), settings.grad_clip)
+    state.optimizer.step()
+    decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))  # a young average forgets faster
+    with torch.no_grad():
+        torch._foreach_lerp_(list(state.ema.values()), list(state.averaged().values()), 1 - decay)
+    return {**{name: values.mean().item() for name, values in losses.items()}, "grad_norm": norm.item()}
+
+
+def learning_rate(recipe: AnyRecipe, step: int) -> float:
+    """Linear warm-up to lr, then a cosine from lr to lr * lr_final at the last step."""
+    settings = recipe.train
+    warmup = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
+    cosine = 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1.0)))
+    return settings.lr * warmup * (settings.lr_final + (1 - settings.lr_final) * cosine)
+
+
+@contextmanager
+def open_log(run_dir: Path, step: int) -> Iterator[Any]:
+    """A function that logs one line of values to log.jsonl and TensorBoard; lines after `step` are dropped first."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+    path = run_dir / "log.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    write_atomically(path, "".join(line + "\n" for line in kept))
+    board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+    with open(path, "a", encoding="utf-8") as file:
+
+        def log(values: dict[str, float]) -> None:
+            file.write(json.dumps(values) + "\n")
+            file.flush()
+            for name, value in values.items():
+                if name != "step":
+                    board.add_scalar(name, value, int(values["step"]))
+
+        try:
+            yield log
+        finally:
+            board.close()
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Any]:
+    """A function that tells whether Ctrl-C or SIGTERM came: the step at hand is finished and saved first."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt  # a second one does not wait
+        received.append(number)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def batches(data: Batches[B], done: int, steps: int, size: int) -> Iterator[Iterator[tuple[B, float]]]:
+    """Batches of steps done + 1 ... steps, made ahead in a thread, each with the seconds waited for it."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+
+    def run() -> Iterator[tuple[B, float]]:
+        ahead: list[Future[B]] = []
+        next_step = done + 1
+        for _ in range(done, steps):
+            while next_step <= steps and len(ahead) < PREFETCH:
+                ahead.append(pool.submit(data.batch, next_step, size))
+                next_step += 1
+            began = time.monotonic()
+            batch = ahead.pop(0).result()
+            yield batch, time.monotonic() - began
+
+    try:
+        yield run()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
