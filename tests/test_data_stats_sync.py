@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dheads_cli.run.data_stats.sync import correlations, lag_curve, loudness_db, mouth_opening, without_slow
+from dheads_cli.run.data_stats.sync import correlations, lag_curve, loudness_db, without_slow
 
 FPS = 25.0
 RANDOM = np.random.default_rng(0)
@@ -49,10 +49,3 @@ def test_loudness_is_in_decibels_of_full_scale() -> None:
     wave = np.concatenate([np.full(640, 0.1), np.zeros(640), np.full(320, 1.0)]).astype(np.float32)
     levels = loudness_db(wave, 4, FPS, 16000)
     assert levels == pytest.approx([-20, -60, -3, -60], abs=0.1)  # half a frame of full scale: -3 dB; then none
-
-
-def test_mouth_opening_is_a_share_of_the_distance_between_the_eyes() -> None:
-    landmarks = np.zeros((1, 68, 2), np.float32)
-    landmarks[0, 42:48, 0] = 20
-    landmarks[0, [65, 66, 67], 1] = 5
-    assert mouth_opening(landmarks) == pytest.approx([0.25])

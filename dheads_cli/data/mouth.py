@@ -16,7 +16,7 @@ MIN_FRAMES = 5  # known in both traces: fewer give no correlation worth the name
 STILL = 1e-5  # standard deviation of the opening below which a mouth does not move, in interocular distances
 
 
-def mouth_opening(landmarks: Landmarks) -> NDArray[np.float64]:
+def mouth_opening(landmarks: Landmarks | NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean height of the inner lips' opening over the interocular distance.
 
     Args:
@@ -36,7 +36,7 @@ def mouth_opening(landmarks: Landmarks) -> NDArray[np.float64]:
 def shifted(
     opening: NDArray[np.float64], real: NDArray[np.float64], lag: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pair frame k + lag of one trace with frame k of the real one; only frames that both have."""
+    """Pair frame k + lag of one trace with frame k of another; only frames that both have."""
     n_frames = len(opening)
     return opening[max(lag, 0) : n_frames + min(lag, 0)], real[max(-lag, 0) : n_frames - max(lag, 0)]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dheads_cli.data import lip_sound
 from dheads_cli.data.align import mean_face_in_crop
 from dheads_cli.data.head_pose import head_pose
+from dheads_cli.data.mouth import mouth_opening
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, Landmarks
@@ -36,7 +37,7 @@ def measure_clip(
     yaw_range_deg ...       how much it turns: 5th to 95th percentile
     speech_dbfs             level of the sound where there is some, see speech_level
     clipped_share           samples within 1 % of full scale, of all
-    av_lag_frames           frames by which the sound is late, see lip_sound.estimate_lag
+    av_lag_frames           frames by which the lips are behind the sound, see lip_sound.estimate_lag
     av_lag_confidence       how clear that is
 
     Args:
@@ -59,7 +60,7 @@ def measure_clip(
         measures[f"{name}_deg"] = round(float(angles[:, index].mean()), 1) + 0.0  # no -0.0
         measures[f"{name}_range_deg"] = round(float(high[index] - low[index]), 1)
     loud = lip_sound.loudness(waveform, len(crops), sample_rate)
-    lag, confidence = lip_sound.estimate_lag(lip_sound.mouth_opening(crop_landmarks), loud)
+    lag, confidence = lip_sound.estimate_lag(mouth_opening(crop_landmarks), loud)
     return {**measures, "av_lag_frames": float(lag), "av_lag_confidence": round(confidence, 3)}
 
 

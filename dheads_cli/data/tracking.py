@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import align, lip_sound
+from dheads_cli.data.mouth import mouth_opening
 from dheads_cli.errors import UnusableClip
 from dheads_cli.protocols import LandmarkDetector
 
@@ -121,9 +122,7 @@ def speaking_face(
 ) -> Landmarks | None:
     """The face, of two or more, whose lips move with the sound; None where that is not clear."""
     loud = lip_sound.loudness(waveform, len(tracks[0]), sample_rate)
-    r = [
-        lip_sound.speaking(lip_sound.mouth_opening(align.fill_gaps(track, len(track))[0]), loud) for track in tracks
-    ]
+    r = [lip_sound.speaking(mouth_opening(align.fill_gaps(track, len(track))[0]), loud) for track in tracks]
     best, second = np.argsort(r)[::-1][:2]
     return tracks[best] if r[best] >= MIN_R and r[best] - r[second] > MIN_R_LEAD else None
 

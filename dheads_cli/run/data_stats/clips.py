@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dheads_cli import console
 from dheads_cli.data import align, shards
+from dheads_cli.data.mouth import mouth_opening
 from dheads_cli.errors import DheadsError
-from dheads_cli.run.data_stats.sync import loudness_db, mouth_opening
+from dheads_cli.run.data_stats.sync import loudness_db
 
 FRAMES_A_CLIP = 8  # evenly spaced, of which the mean face is made
 POINTS_A_CLIP = 3  # frames whose landmarks are kept

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-UPPER, LOWER = [61, 62, 63], [67, 66, 65]  # inner lip, each upper point above its lower one
+from dheads_cli.data.mouth import shifted
+
 MAX_LAG_S = 0.6
 SLOW_S = 0.44  # what changes slower than this is taken out: it tells speech from silence, but hardly a lag
 MIN_OVERLAP = 12  # frames: fewer give no correlation worth the name
@@ -39,15 +40,6 @@ class LagCurve:
         return int(np.nanargmax(self.r))
 
 
-def mouth_opening(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Height of the inner lips' opening over the interocular distance, [F], of landmarks [F, 68, 2] px."""
-    points = landmarks.astype(np.float64)
-    height = (points[:, LOWER, 1] - points[:, UPPER, 1]).mean(axis=1)
-    distance = np.linalg.norm(points[:, 42:48].mean(axis=1) - points[:, 36:42].mean(axis=1), axis=1)
-    opening: NDArray[np.float64] = height / np.where(distance > 0, distance, np.nan)
-    return opening
-
-
 def loudness_db(waveform: NDArray[np.float32], n_frames: int, fps: float, sample_rate: int) -> NDArray[np.float64]:
     """Root mean square of the sound during each frame, dB of full scale [F]; -60 where it is silent."""
     edges = np.round(np.arange(n_frames + 1) * sample_rate / fps).astype(int)
@@ -70,7 +62,7 @@ def correlations(opening: NDArray[np.float64], loudness: NDArray[np.float64], fp
     for place, lag in enumerate(range(-most, most + 1)):
         if n_frames - abs(lag) < MIN_OVERLAP:
             continue
-        a, b = opening[max(lag, 0) : n_frames + min(lag, 0)], loudness[max(-lag, 0) : n_frames - max(lag, 0)]
+        a, b = shifted(opening, loudness, lag)
         if a.std() > 1e-6 and b.std() > 1e-6:
             r[place] = np.corrcoef(a, b)[0, 1]
     return r
