@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from dheads_cli.data.media_file import check_stream_length, frames_of, open_media, picture_stream
@@ -130,10 +131,10 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
 
 def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iterator[NDArray[np.uint8]]:
     """A file's frames in the order of their times, which go into the timeline."""
-    shape = None
+    shape, converter = None, VideoReformatter()  # one for all frames: its tables take as long as a small frame
     for frame in frames_of(path, container, stream):
         timeline.add(path, frame)
-        picture = _upright(path, frame, stream.sample_aspect_ratio)
+        picture = _upright(path, frame, stream.sample_aspect_ratio, converter)
         if shape not in (None, picture.shape):
             raise UnusableClip("damaged", f"{path}: frame {len(timeline.times) - 1} changes size")
         shape = picture.shape
@@ -142,9 +143,11 @@ def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iter
         raise UnusableClip("damaged", f"{path} has no frame that can be decoded")
 
 
-def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None) -> NDArray[np.uint8]:
+def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None, converter: VideoReformatter) -> NDArray[np.uint8]:
     """A decoded frame as RGB with square pixels, turned and mirrored as its display matrix asks."""
-    picture = rgb_of(frame, *_square_size(path, frame.width, frame.height, pixel_aspect))
+    width, height = _square_size(path, frame.width, frame.height, pixel_aspect)
+    rgb: Any = converter.reformat(frame, width, height, format="rgb24")
+    picture: NDArray[np.uint8] = rgb.to_ndarray()
     if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
         # x' = a x + c y, y' = b x + d y, where the matrix begins a b u c d v, in 16.16 fixed point
         a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
@@ -152,12 +155,6 @@ def _upright(path: Path, frame: Any, pixel_aspect: Fraction | None) -> NDArray[n
             picture, a, d = picture.transpose(1, 0, 2), c, b
         picture = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return picture
-
-
-def rgb_of(frame: Any, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
-    """A decoded frame as RGB, uint8 [H, W, 3]; rows may be padded."""
-    rgb: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return rgb
 
 
 def _square_size(path: Path, width: int, height: int, pixel_aspect: Fraction | None) -> tuple[int, int]:
