@@ -87,6 +87,10 @@ def probe(
         str | None, typer.Option(metavar="NAMES", help="Score under changed sound, too: all, or noise,reverb,codec ...")
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="Of the changes that --augment names.")] = 0.5,
+    voices: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Score words in eSpeak NG voices, too, such as en-us,de; takes alignments."),
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a line for each clip to this file.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of untrained encoders' weights and of changes.")] = 0,
     device: Device = "auto",
@@ -110,9 +114,15 @@ def probe(
         audio_context=context,
         limit=limit,
         leave_speakers_out=leave_speakers_out,
-        augment=[name.strip() for name in (augment or "").split(",") if name.strip()],
+        augment=_names(augment),
         strength=strength,
+        voices=_names(voices),
         csv=csv,
         seed=seed,
         device=device,
     )
+
+
+def _names(text: str | None) -> list[str]:
+    """What stands between the commas."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from dheads_cli.data.shards import Corpus, ManifestRow, ShardWriter, encode_samp
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.probe import Probed, probe
 from dheads_cli.run.probe_baseline import LogMelColumns
-from dheads_cli.run.probe_changes import augmentations
+from dheads_cli.run.probe_changes import augmentations, voices
 from dheads_cli.run.probe_clips import SoundClip, read_clips
 from dheads_cli.run.probe_fit import HeardClip, Window, moments, ridge, targets
 
@@ -171,15 +172,42 @@ def test_a_left_out_speaker_is_scored_by_the_others_alone():
 def test_changed_sound_is_scored_by_the_probe_of_clean_sound():
     asked = []
 
-    def silence(wave, sample_rate, clip_id):
-        asked.append((len(wave), sample_rate, clip_id))
-        return np.zeros_like(wave)
+    def silence(clip):
+        asked.append(clip.id)
+        return np.zeros_like(clip.waveform)
 
-    result = probe(Loudness(), clips(), changes={"silence": silence, "same": lambda wave, rate, name: wave})
+    result = probe(Loudness(), clips(), changes={"silence": silence, "same": lambda clip: clip.waveform})
     assert abs(np.mean(list(result.changed["silence"]["test"].r.values()))) < 0.3
     assert result.changed["same"]["test"].r == result.scores["test"].r
     assert mean_r(result) > 0.999
-    assert asked == [(len(c.waveform), RATE, c.id) for split in ("test", "test-speakers") for c in clips()[split]]
+    assert asked == [clip.id for split in ("test", "test-speakers") for clip in clips()[split]]
+
+
+def test_a_change_is_scored_on_the_clips_it_can_be_made_of():
+    first = clips()["test"][0].id
+    change = {"first": lambda clip: clip.waveform if clip.id == first else None}
+    result = probe(Loudness(), clips(), changes=change)
+    assert result.changed["first"].keys() == {"test"}
+    assert result.changed["first"]["test"].r == {first: result.scores["test"].r[first]}
+
+
+def test_voices_speak_the_clips_whose_words_have_times():
+    silent = clips()["test"][0]
+    words = ({"word": "blue", "start": 0.2, "end": 0.5},)
+    aligned = replace(silent, words=words)
+    with pytest.raises(DheadsError, match="no held-out clip of the corpus has words whose times are known"):
+        voices(["de"], [silent])
+    change = voices(["de"], [silent, aligned])["voice de"]
+    assert change(silent) is None
+    if shutil.which("espeak-ng") is None:
+        with pytest.raises(DheadsError, match="espeak-ng is not installed"):
+            change(aligned)
+        return
+    spoken = change(aligned)
+    assert spoken.shape == silent.waveform.shape
+    loud = np.flatnonzero(spoken) / RATE
+    assert 0.19 < loud.min() < 0.25
+    assert 0.4 < loud.max() < 0.5
 
 
 @pytest.mark.parametrize("fps", [25, 30])
@@ -231,12 +259,12 @@ def test_the_command_finds_the_made_up_mouths(corpus, tmp_path):
 def test_augmentations_are_changes_that_a_clip_always_gets_alike():
     made = augmentations(["all"], 0.5, 0)
     assert list(made) == list(AUGMENTATIONS)
-    wave = 0.1 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
-    noise = made["noise"]
-    assert np.array_equal(noise(wave, RATE, "a"), noise(wave, RATE, "a"))
-    assert not np.array_equal(noise(wave, RATE, "a"), noise(wave, RATE, "b"))
-    assert not np.array_equal(noise(wave, RATE, "a"), augmentations(["noise"], 0.5, 1)["noise"](wave, RATE, "a"))
-    assert np.array_equal(augmentations(["noise"], 0, 0)["noise"](wave, RATE, "a"), wave)
+    noise, a = made["noise"], clips()["test"][0]
+    b = replace(a, id="b")
+    assert np.array_equal(noise(a), noise(a))
+    assert not np.array_equal(noise(a), noise(b))
+    assert not np.array_equal(noise(a), augmentations(["noise"], 0.5, 1)["noise"](a))
+    assert np.array_equal(augmentations(["noise"], 0, 0)["noise"](a), a.waveform)
     with pytest.raises(DheadsError, match=r"no augmentation 'nois'; did you mean 'noise'\?"):
         augmentations(["nois"], 0.5, 0)
 

@@ -14,7 +14,7 @@ from word_corpus import TONES_HZ, make_word_clip, make_word_corpus
 from dheads_cli.data import media
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
-from dheads_cli.model.checkpoint import load_model, load_tensors
+from dheads_cli.model.checkpoint import load_hearing, load_model, load_tensors
 from dheads_cli.model.speech import encode_speech
 from dheads_cli.model.words import build_recogniser
 from dheads_cli.recipe import Preprocess, Recipe
@@ -160,6 +160,19 @@ def test_a_frozen_encoder_stays_as_it_is_and_goes_with_the_checkpoint(
     encoder = load_model(unbroken, torch.device("cpu")).parts.audio_encoder
     assert not encoder.training  # type: ignore[attr-defined]
     assert torch.equal(encoder.convs[0].weight, learned["audio_encoder.convs.0.weight"])  # type: ignore[attr-defined]
+
+
+def test_the_encoder_of_a_recogniser_or_of_a_talking_head_is_had_alone(
+    folder: Path, heard: Path, tmp_path: Path
+) -> None:
+    frozen = {"audio_encoder_weights": str(heard), "freeze_audio_encoder": True}
+    train(video(folder, steps=1, **frozen), tmp_path, device="cpu")
+    learned = hearing_of(heard / "checkpoints/step-000004.safetensors")
+    for run in (heard, tmp_path):
+        encoder, component = load_hearing(run, torch.device("cpu"))
+        assert component.use == "waveform_gru"
+        assert not encoder.training  # type: ignore[attr-defined]
+        assert same({f"audio_encoder.{n}": t for n, t in encoder.state_dict().items()}, learned)  # type: ignore[attr-defined]
 
 
 def test_a_frozen_encoder_is_heard_as_in_a_recording(folder: Path, heard: Path) -> None:

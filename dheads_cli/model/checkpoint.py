@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
-from dheads_cli.model.build import Parts, build_model, own_encoder
+from dheads_cli.model.build import Parts, build_component, build_model, own_encoder
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Component, Model, Recipe
-from dheads_cli.recipe_io import recipe_from_json
+from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
 
 FORMAT = "dheads-checkpoint-1"
 
@@ -115,6 +115,30 @@ def load_audio_encoder(reference: str | Path, encoder: AudioEncoder, component: 
                 f"{where}: {len(wrong)} of its audio encoder's weights do not fit model.audio_encoder "
                 f"{component.use!r}, {wrong[0]} first: give it the use and options of that model's recipe"
             )
+
+
+def load_hearing(reference: str | Path, device: torch.device) -> tuple[AudioEncoder, Component]:
+    """The audio encoder of a trained model of any task, evaluating, and how its recipe names it.
+
+    Args:
+        reference: checkpoint file, run folder, or a shipped model's name.
+        device: where to put it.
+
+    Raises:
+        DheadsError: no such checkpoint, or it does not hold what its recipe asks for.
+    """
+    path = find_checkpoint(reference)
+    tensors, info = load_tensors(path)
+    recipe = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    if isinstance(recipe, Recipe):
+        trained = load_model(path, device)
+        return trained.parts.audio_encoder, recipe.model.audio_encoder
+    encoder: AudioEncoder = build_component("audio_encoders", recipe.model.audio_encoder)
+    for prefix, module in own_encoder(encoder).items():
+        if wrong := load_module(module, prefix, tensors):
+            raise DheadsError(f"{path}: {len(wrong)} of its weights do not fit its recipe, {wrong[0]} first")
+        module.to(device).eval()
+    return encoder, recipe.model.audio_encoder
 
 
 def load_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> list[str]:

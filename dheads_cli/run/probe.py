@@ -22,13 +22,14 @@ from dheads_cli.data.mouth import pearson
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
-from dheads_cli.model.checkpoint import load_model
+from dheads_cli.model.checkpoint import load_hearing
 from dheads_cli.model.speech import encode_speech
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Component
 from dheads_cli.run.probe_baseline import LogMelColumns
 from dheads_cli.run.probe_changes import Change, augmentations
-from dheads_cli.run.probe_clips import CHOOSING, FITTED, HELD_OUT, SoundClip, read_clips
+from dheads_cli.run.probe_changes import voices as voices_of
+from dheads_cli.run.probe_clips import CHOOSING, FITTED, HELD_OUT, SoundClip, Wave, read_clips
 from dheads_cli.run.probe_fit import HeardClip, Probe, Score, Window, choose, moments, ridge, score, targets
 from dheads_cli.run.probe_report import make_report, show, write_csv
 
@@ -52,7 +53,7 @@ class Probed:
         probe: as fitted.
         scores: of each held-out split.
         left_out: r of the fitted split's clips, by id, each by a probe fitted on all other speakers.
-        changed: name of a change of the sound -> scores of each held-out split under it.
+        changed: name of a change of the sound -> scores under it of each held-out split that has clips for it.
     """
 
     probe: Probe
@@ -71,6 +72,7 @@ def probe_encoders(
     leave_speakers_out: bool = False,
     augment: Sequence[str] = (),
     strength: float = 0.5,
+    voices: Sequence[str] = (),
     csv: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -86,6 +88,7 @@ def probe_encoders(
         leave_speakers_out: also score each speaker of `train` with a probe of all the others.
         augment: augmentations of the sound that the probes are scored under, too; they are fitted on it as it is.
         strength: of the augmentations.
+        voices: of eSpeak NG that speak the words of held-out clips, where their times are known, as a change.
         csv: file to write with a line for each clip.
         seed: of the weights of encoders that have none yet, and of the augmentations.
         device: for the encoders.
@@ -111,8 +114,10 @@ def probe_encoders(
                 f"{corpus_folder}: its sound has {rate} Hz, but {label} takes {wanted}: preprocess again with "
                 f"--set preprocess.sample_rate={wanted}"
             )
-    n_held_out = sum(len(clips[split]) for split in HELD_OUT if split in clips)
-    n_heard = sum(map(len, clips.values())) + len(changes) * n_held_out
+    held_out = [clip for split in HELD_OUT for clip in clips.get(split, ())]
+    spoken = voices_of(voices, held_out)
+    n_heard = sum(map(len, clips.values())) + len(changes) * len(held_out)
+    n_heard += len(spoken) * sum(bool(clip.words) for clip in held_out)
     results, speeds = [], []
     with console.progress("probe", total=len(subjects) * n_heard, unit="clips") as bar:
         for subject in subjects:
@@ -120,7 +125,7 @@ def probe_encoders(
             results.append(
                 probe(
                     subject.encoder, clips, audio_context=audio_context, leave_speakers_out=leave_speakers_out,
-                    changes=changes, device=on, heard=bar.advance,
+                    changes=changes | spoken, device=on, heard=bar.advance,
                 )
             )  # fmt: skip
             speeds.append(seconds_for_10s(subject.encoder, clips[FITTED], on))
@@ -154,8 +159,9 @@ def probe(
         heard: called after each clip that the encoder has heard.
     """
 
-    def hear(split: str, change: Change | None = None) -> list[HeardClip]:
-        return [_hear(encoder, clip, change, device, heard) for clip in clips[split]]
+    def hear(split: str, change: Change = lambda clip: clip.waveform) -> list[HeardClip]:
+        sounds = ((clip, change(clip)) for clip in clips[split])
+        return [_hear(encoder, clip, sound, device, heard) for clip, sound in sounds if sound is not None]
 
     fitted = hear(FITTED)
     window, wanted = Window.of(fitted, audio_context), targets(fitted)
@@ -173,7 +179,7 @@ def probe(
         {split: score(chosen, hear(split)) for split in held_out},
         left_out,
         {
-            name: {split: score(chosen, hear(split, change), floor=False) for split in held_out}
+            name: {split: score(chosen, some, floor=False) for split in held_out if (some := hear(split, change))}
             for name, change in (changes or {}).items()
         },
     )
@@ -182,11 +188,10 @@ def probe(
 def _hear(
     encoder: AudioEncoder,
     clip: SoundClip,
-    change: Change | None,
+    waveform: Wave,
     device: torch.device | None,
     heard: Callable[[], None],
 ) -> HeardClip:
-    waveform = clip.waveform if change is None else change(clip.waveform, clip.sample_rate, clip.id)
     embeddings = encode_speech(encoder, torch.from_numpy(waveform).to(device), len(clip.opening), clip.fps)
     heard()
     return HeardClip(clip.id, clip.speaker, embeddings.float().cpu().numpy(), clip.opening)
@@ -202,10 +207,9 @@ def registered(component: Component, seed: int, device: torch.device) -> Subject
 
 
 def from_checkpoint(reference: str, device: torch.device) -> Subject:
-    """The encoder of a trained model: a run folder, a checkpoint, or a shipped model's name."""
-    model = load_model(reference, device)
-    label = f"{model.recipe.model.audio_encoder.use} of {reference}"
-    return _ready(label, model.parts.audio_encoder, device, trained=True)
+    """The encoder of a trained model of any task: a run folder, a checkpoint, or a shipped model's name."""
+    encoder, component = load_hearing(reference, device)
+    return _ready(f"{component.use} of {reference}", encoder, device, trained=True)
 
 
 def _ready(label: str, encoder: Any, device: torch.device, *, trained: bool) -> Subject:

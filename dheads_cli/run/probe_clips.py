@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,14 @@ Wave = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SoundClip:
-    """A clip's sound and mouth: float32 [T] at sample_rate, float64 [F] with NaN where there is no face."""
+    """A clip's sound, mouth and words.
+
+    Attributes:
+        id, speaker: as in the corpus.
+        waveform: float32 [T] in [-1, 1] at sample_rate, Hz.
+        opening: of the mouth, float64 [F], NaN where there is no face.
+        words: {"word", "start", "end"} each, s; empty where their times are not known.
+    """
 
     id: str
     speaker: str
@@ -29,6 +38,7 @@ class SoundClip:
     opening: NDArray[np.float64]
     fps: float
     sample_rate: int
+    words: Sequence[Mapping[str, Any]] = ()
 
 
 def read_clips(corpus: Corpus, limit: int | None) -> tuple[dict[str, list[SoundClip]], int]:
@@ -59,10 +69,11 @@ def read_clips(corpus: Corpus, limit: int | None) -> tuple[dict[str, list[SoundC
 
 def _read(corpus: Corpus, ref: ClipRef) -> SoundClip:
     """A clip without its frames, whose decoding takes longest."""
-    members = corpus.read(ref)
+    members = corpus.read(ref, ("json", "flac", "landmarks.npy"))
     info, landmarks = json.loads(members["json"]), np.load(io.BytesIO(members["landmarks.npy"])).astype(np.float32)
     waveform, opening = media.decode_flac(members["flac"]), mouth_opening(landmarks)
-    return SoundClip(ref.id, ref.speaker, waveform, opening, float(info["fps"]), int(info["sample_rate"]))
+    words = info.get("words") or ()
+    return SoundClip(ref.id, ref.speaker, waveform, opening, float(info["fps"]), int(info["sample_rate"]), words)
 
 
 def _moves(opening: NDArray[np.float64]) -> bool:

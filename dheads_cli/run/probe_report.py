@@ -109,7 +109,7 @@ def write_csv(
     for subject, result in zip(subjects, results, strict=True):
         for change, scores in {"": result.scores, **result.changed}.items():
             for split, score in scores.items():
-                for clip in clips[split]:
+                for clip in (clip for clip in clips[split] if clip.id in score.r):
                     floor = score.shuffled.get(clip.id, "")
                     writer.writerow([subject.label, change, split, clip.id, clip.speaker, score.r[clip.id], floor])
     write_atomically(path, text.getvalue())
@@ -125,11 +125,11 @@ def show(report: Mapping[str, Any]) -> None:
             ["encoder", "mean", "median", "min", "shuffled", "lag"],
             [[each["encoder"], *_score_cells(each["scores"][split])] for each in encoders],
         )
-        if changes := list(encoders[0]["changed"]):
+        if changes := [name for name, scores in encoders[0]["changed"].items() if split in scores]:
             console.table(
-                f"{TITLES[split]}: what changed sound costs, mean r less that of the sound as it is",
-                ["encoder", *changes],
-                [[each["encoder"], *_losses(each, split)] for each in encoders],
+                f"{TITLES[split]}: mean r under changed sound, and the share lost of what it is above the floor",
+                ["change", "clips", *(each["encoder"] for each in encoders)],
+                [_changed(encoders, split, name) for name in changes],
             )
     if encoders[0]["left_out"]:
         speakers = list(encoders[0]["left_out"]["speakers"])
@@ -156,9 +156,15 @@ def _score_cells(score: Mapping[str, Any]) -> list[str]:
     return [*(f"{score[name]:.3f}" for name in ("mean", "median", "min")), floor, f"{score['lag_frames']:+d}"]
 
 
-def _losses(encoder: Mapping[str, Any], split: str) -> list[str]:
-    clean = encoder["scores"][split]["mean"]
-    return [f"{scores[split]['mean'] - clean:+.3f}" for scores in encoder["changed"].values()]
+def _changed(encoders: Sequence[Mapping[str, Any]], split: str, name: str) -> list[str]:
+    """A change's row: how many clips, and what each encoder keeps."""
+    cells = []
+    for each in encoders:
+        clean, changed = each["scores"][split], each["changed"][name][split]
+        above = clean["mean"] - clean.get("shuffled_mean", 0.0)
+        lost = f" ({(clean['mean'] - changed['mean']) / above:.0%})" if above > 0 else ""
+        cells.append(f"{changed['mean']:.3f}{lost}")
+    return [name, str(encoders[0]["changed"][name][split]["n_clips"]), *cells]
 
 
 def _flat(left_out: Mapping[str, Any]) -> list[float]:
