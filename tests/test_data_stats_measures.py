@@ -31,10 +31,10 @@ def test_outliers_are_named_farthest_first_and_kept_out_of_the_histogram() -> No
     assert numbers["histogram"]["edges"][-1] == 1
 
 
-def test_where_almost_all_are_alike_whatever_differs_is_an_outlier() -> None:
-    numbers = told([0.0] * 50 + [3.0])
-    assert numbers["n_outside"] == 1
-    assert numbers["histogram"]["counts"] == [50, 0, 0, 1]
+def test_where_most_are_alike_what_lies_three_deviations_away_is_an_outlier() -> None:
+    numbers = told([1.0] * 80 + [0.0, 2.0] * 9 + [20.0, -18.0])
+    assert [each["value"] for each in numbers["outliers"]] == [20, -18]
+    assert numbers["histogram"]["counts"] == [9, 80, 9]
 
 
 def test_rounding_makes_no_outlier() -> None:

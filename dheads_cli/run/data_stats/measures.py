@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 N_BINS = 40  # of a histogram, at most
 N_OUTLIERS = 6  # listed for each measure
-FENCE = 3.0  # Tukey's outer fences: so many interquartile ranges beyond the quartiles
+# Tukey's outer fences: so many interquartile ranges beyond the quartiles, or standard deviations where most are alike.
+FENCE = 3.0
 PERCENTILES = {"min": 0, "p1": 1, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "p99": 99, "max": 100}
 UNITS = ("px", "s", "ms", "hz", "db", "dbfs", "lufs", "deg", "frames", "share", "fps", "percent", "r", "iod")
 
@@ -35,7 +36,7 @@ def distribution(values: NDArray[np.float64], rows: NDArray[np.int64], id_of: Ca
     marks = np.percentile(there, list(PERCENTILES.values()))
     numbers |= {"mean": float(there.mean()), "std": float(there.std())}
     numbers |= {name: float(mark) for name, mark in zip(PERCENTILES, marks, strict=True)}
-    spread = numbers["p75"] - numbers["p25"]
+    spread = (numbers["p75"] - numbers["p25"]) or numbers["std"]
     low, high = numbers["p25"] - FENCE * spread, numbers["p75"] + FENCE * spread
     beyond = np.maximum(low - there, there - high)
     outside = np.flatnonzero(beyond > 1e-9 * max(abs(low), abs(high), 1e-300))
