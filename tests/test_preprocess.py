@@ -18,10 +18,10 @@ import pytest
 import webdataset
 import yaml
 
-from dheads_cli import console
+from dheads_cli import console, registry
 from dheads_cli.data import media, shards
-from dheads_cli.data.corpora import ClipSource
 from dheads_cli.data.align import mean_face_in_crop
+from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Component, Preprocess
 from dheads_cli.run.preprocess import preprocess
@@ -321,12 +321,14 @@ def test_the_summary_is_shown_and_is_json(capsys: pytest.CaptureFixture[str], co
 def test_a_detector_that_ends_python_loses_its_clip_only(
     single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "quits-1.dist-info").mkdir()
-    (tmp_path / "quits-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: quits\nVersion: 1\n")
-    (tmp_path / "quits-1.dist-info/entry_points.txt").write_text("[dheads.landmark_detectors]\nquits = quits:Quits\n")
-    (tmp_path / "quits.py").write_text(
-        "import sys\nclass Quits:\n    def __call__(self, frames): sys.exit(3)\n    def all_faces(self, image): return []\n"
-    )
+    about = tmp_path / "quits-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: quits\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[dheads.landmark_detectors]\nquits = quits:Quits\n")
+    (tmp_path / "quits.py").write_text("import sys\nclass Quits:\n    def all_faces(self, image): sys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
+    registry.entries.cache_clear()
     settings = SETTINGS.model_copy(update={"detector": Component(use="quits")})
-    assert str(process_clip(ClipSource("clip", single / "clip.mp4", "s1", ""), settings)) == "crashed: SystemExit: 3"
+    outcome = process_clip(ClipSource("clip", single / "clip.mp4", "s1", ""), settings)
+    registry.entries.cache_clear()
+    assert str(outcome) == "crashed: SystemExit: 3"

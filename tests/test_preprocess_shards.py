@@ -188,7 +188,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda out: flip(out / "train-000001.tar", 600),
         r"1 of 4 clips damaged. Remove train-000001\.tar and",
     ),
-    "a header": (lambda out: flip(out / "train-000001.tar", 120), r"train-000001\.tar is not what is written .* Remove train-000001\.tar and"),
+    "a header": (
+        lambda out: flip(out / "train-000001.tar", 120),
+        r"train-000001\.tar is not what is written .* Remove train-000001\.tar and",
+    ),
     "more bytes": (
         lambda out: (out / "test-000000.tar").open("ab").write(b"x"),
         r"test-000000\.tar is not what is written",
