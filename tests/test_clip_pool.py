@@ -53,6 +53,39 @@ def test_a_hanging_process_loses_its_own_item_only(n_workers: int) -> None:
     assert outcomes == ["hung: not done after 1.5 s" if number == 6 else 2 * number for number in range(4, 9)]
 
 
+def leave(number: int) -> int:
+    """The number, but 1 ends its process as if all were well."""
+    if number == 1:
+        os._exit(0)
+    return number
+
+
+def test_a_process_that_ends_itself_loses_its_own_item_at_once() -> None:
+    begun = time.monotonic()
+    assert shown(process_all(leave, range(3), 1, timeout_s=60)) == [0, CRASHED, 2]
+    assert time.monotonic() - begun < 60
+
+
+def test_a_process_that_has_worked_enough_makes_place_for_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_pool, "CLIPS_A_PROCESS", 2)
+    assert len(set(process_all(process_of, range(5), 1, timeout_s=60))) == 3
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+def test_ctrl_c_while_processes_start_says_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from test_clip_pool import process_all, slow; from threading import Timer;"
+        "Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); list(process_all(slow, range(2), 2, 600))"
+    )
+    environment = {**os.environ, "PIDS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+    assert ended.stderr.count("Traceback") == 1
+    assert ended.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
 def once(folder: Path) -> str:
     """Kill the process the first time, as a want of memory does."""
     try:

@@ -18,12 +18,14 @@ import pytest
 import webdataset
 import yaml
 
-from dheads_cli import console
+from dheads_cli import console, registry
 from dheads_cli.data import media, shards
 from dheads_cli.data.align import mean_face_in_crop
+from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe import Component, Preprocess
 from dheads_cli.run.preprocess import preprocess
+from dheads_cli.run.preprocess_clip import process_clip
 
 GRID = Path(__file__).parent / "data/grid"
 SHARED_GRID = Path(__file__).parents[2] / "shared/data/grid"
@@ -306,7 +308,7 @@ def test_the_summary_is_shown_and_is_json(capsys: pytest.CaptureFixture[str], co
     settings = SETTINGS.model_copy(update={"clips_per_shard": 3})
     preprocess(corpus, done, settings)
     shown = capsys.readouterr().out
-    assert "2 clips of 1 speakers, 64 frames" in shown
+    assert "2 clips of 1 speaker, 64 frames" in shown
     assert "skipped 3 (no sound)" in shown
     console.configure(json=True)
     try:
@@ -314,3 +316,19 @@ def test_the_summary_is_shown_and_is_json(capsys: pytest.CaptureFixture[str], co
     finally:
         console.configure()
     assert json.loads(capsys.readouterr().out)["skipped"]["no sound"] == 3
+
+
+def test_a_detector_that_ends_python_loses_its_clip_only(
+    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "quits-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: quits\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[dheads.landmark_detectors]\nquits = quits:Quits\n")
+    (tmp_path / "quits.py").write_text("class Quits:\n    def __call__(self, frames): raise SystemExit(3)\n    all_faces = __call__\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.entries.cache_clear()
+    settings = SETTINGS.model_copy(update={"detector": Component(use="quits")})
+    outcome = process_clip(ClipSource("clip", single / "clip.mp4", "s1", ""), settings)
+    registry.entries.cache_clear()
+    assert str(outcome) == "crashed: SystemExit: 3"

@@ -186,14 +186,17 @@ def flip(path: Path, at: int) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a clip": (
         lambda out: flip(out / "train-000001.tar", 600),
-        "1 of 6 clips are damaged, first clip2: .*differ",
+        r"1 of 4 clips damaged. Remove train-000001\.tar and",
     ),
-    "a header": (lambda out: flip(out / "train-000001.tar", 120), "train-000001.tar holds bytes that no row"),
+    "a header": (
+        lambda out: flip(out / "train-000001.tar", 120),
+        r"train-000001\.tar is not what is written .* Remove train-000001\.tar and",
+    ),
     "more bytes": (
         lambda out: (out / "test-000000.tar").open("ab").write(b"x"),
-        "test-000000.tar holds bytes that no row",
+        r"test-000000\.tar is not what is written",
     ),
-    "a shard gone": (lambda out: (out / "train-000001.tar").unlink(), "2 of 6 clips are damaged, .*incomplete"),
+    "a shard gone": (lambda out: (out / "train-000001.tar").unlink(), r"2 of 4 clips damaged\. Repair that and call"),
     "a shard too many": (lambda out: (out / "more-000000.tar").touch(), "more-000000.tar: no clip of"),
     "a row gone": (
         lambda out: (out / shards.MANIFEST).write_text("".join((out / shards.MANIFEST).open().readlines()[:-1])),
@@ -214,3 +217,13 @@ def test_verify_finds(what: str, done: Path, tmp_path: Path) -> None:
     do(out)
     with pytest.raises(DheadsError, match=told):
         verify(out)
+
+
+def test_verify_names_every_damaged_clip(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    (out / "train-000001.tar").unlink()
+    with pytest.raises(DheadsError):
+        verify(out)
+    told = capsys.readouterr().err
+    assert "warning: clip2: " in told
+    assert "warning: clip3: " in told

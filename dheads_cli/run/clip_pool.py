@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import multiprocessing
 import os
 import signal
@@ -9,13 +11,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import cv2
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
@@ -27,6 +29,7 @@ TRIES = 2  # a clip is given up when its process has died, or taken too long, th
 CLIPS_A_PROCESS = 2000  # then a fresh one takes its place, whatever memory a decoder may have lost
 START_S = 60.0  # a worker's start, and the pool's own lag, at most
 MAX_BROKEN = 3  # times in a row that workers end without having worked
+ENDED_WELL = 77  # exit code of a worker that was told to end
 
 CRASHED = ("crashed", "the process that worked on it was killed")  # reason and detail
 
@@ -103,7 +106,8 @@ class ClipPool(Generic[Item, Outcome]):
 
     def _start(self, item: Item) -> ProcessFuture[Outcome]:
         try:
-            return self._pool.schedule(self._work, args=(item,), timeout=self._timeout_s)
+            with _ctrl_c_later():  # the first one starts the processes
+                return self._pool.schedule(self._work, args=(item,), timeout=self._timeout_s)
         except RuntimeError as error:  # pebble's, of a pool that has broken since
             future: ProcessFuture[Outcome] = ProcessFuture()
             future.set_exception(BrokenProcessPool(str(error)))
@@ -160,17 +164,47 @@ def _processes(n_workers: int) -> ProcessPool:
     return ProcessPool(n_workers, CLIPS_A_PROCESS, _begin_worker, context=_context())
 
 
-def _context() -> BaseContext:
-    """How processes start: a fork after MediaPipe or torch have started threads may hang.
+# How processes start: a fork after MediaPipe or torch have started threads may hang. On Linux from a process that has
+# imported what clips need and has no threads; elsewhere from nothing, because macOS's own libraries do not stand forks.
+STARTED_BY: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
-    On Linux from a process that has imported what clips need and has no threads; elsewhere from nothing, because
-    macOS's own libraries do not stand forks.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+
+class Worker(STARTED_BY.Process):  # type: ignore[misc]
+    """A worker process that says when it has ended well: code 0 alone may be a component's own exit, amid its work."""
+
+    def run(self) -> None:
+        """Work until told to end."""
+        super().run()
+        sys.exit(ENDED_WELL)
+
+    @property
+    def exitcode(self) -> int | None:
+        """0 where it ended well."""
+        code: int | None = super().exitcode
+        return {ENDED_WELL: 0, 0: 1}.get(code, code) if code is not None else None
+
+
+def _context() -> BaseContext:
+    context = copy.copy(STARTED_BY)
+    context.Process = Worker
     context.set_forkserver_preload(["__main__", "dheads_cli.run.preprocess_clip"])
-    return context
+    return context  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Let Ctrl-C wait until this block ends: a process that is only half started would outlive it, and complain."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C does not come here
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(came[0], None)
 
 
 def _begin_worker() -> None:

@@ -116,12 +116,13 @@ def _summarise(layout: str, out: Path, rows: Sequence[shards.ManifestRow]) -> di
 
 
 def _show(summary: Mapping[str, Any]) -> None:
-    skipped = summary["skipped"]
-    text = "; skipped " + ", ".join(f"{count} ({reason})" for reason, count in skipped.items()) if skipped else ""
+    skipped, n_speakers = summary["skipped"], summary["speakers"]
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in skipped.items())
+    by = f"{n_speakers} speaker" if n_speakers == 1 else f"{n_speakers} speakers"
     console.table(
-        f"{summary['out']}: {summary['clips']} clips of {summary['speakers']} speakers, {summary['frames']} frames",
+        f"{summary['out']}: {summary['clips']} clips of {by}, {summary['frames']} frames",
         ["split", "clips"],
         [[split, str(count)] for split, count in summary["splits"].items()],
-        f"none skipped{text}" if not skipped else text.removeprefix("; "),
+        f"skipped {reasons}" if skipped else "none skipped",
     )
     console.result(dict(summary))

@@ -30,7 +30,7 @@ def process_clip(source: ClipSource, settings: Preprocess) -> Outcome:
         return shards.encode_sample(_align(source, settings))
     except UnusableClip as unusable:
         return unusable
-    except Exception as error:  # a detector is a plugin and may fail in any way; one clip never ends the run
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way; one clip never ends the run
         return UnusableClip("crashed", f"{type(error).__name__}: {error}")
 
 

@@ -28,25 +28,31 @@ def verify(out: Path) -> dict[str, Any]:
     """
     rows, corpus = shards.read_manifest(out), shards.Corpus(out)
     wrong = _wrong_rows(out, rows)
+    n_clips = sum(row.status == "ok" for row in rows)
     names = sorted({row.shard for row in rows if row.shard})
     damaged: dict[str, str] = {}
+    broken: list[str] = []
     with console.progress("verify", total=len(names), unit="shards") as bar:
         for name in names:
             members = [row for row in rows if row.shard == name]
             found = shards.damaged_clips(corpus, members)
             if not found and not _is_exact(out / name, members):
-                wrong.append(f"{out / name} holds bytes that no row of {shards.MANIFEST} accounts for")
+                wrong.append(f"{out / name} is not what is written of its clips: bytes are too many, too few or others")
+                broken.append(name)
+            elif found:
+                broken.append(name)
             damaged |= found
             bar.advance(1)
     if damaged:
-        clip, what = next(iter(damaged.items()))
-        wrong.insert(0, f"{len(damaged)} of {len(rows)} clips are damaged, first {clip}: {what}")
+        for clip, what in damaged.items():
+            console.warn(f"{clip}: {what}")
+        wrong.insert(0, f"{len(damaged)} of {n_clips} clips damaged")
     if wrong:
+        there = ", ".join(name for name in broken if (out / name).is_file())
         raise DheadsError(
-            "; ".join(wrong).rstrip(".") + ". Remove the damaged files and call the same `dheads preprocess` again: it "
-            "makes what is missing."
+            f"{out}: {'; '.join(wrong)}. {f'Remove {there}' if there else 'Repair that'} and call the same `dheads "
+            "preprocess` again: it makes what is missing."
         )
-    n_clips = sum(row.status == "ok" for row in rows)
     console.info(f"{out}: {n_clips} clips in {len(names)} shards are whole")
     summary = {"out": str(out), "clips": n_clips, "damaged": 0}
     console.result(summary)
