@@ -195,6 +195,22 @@ def test_a_linear_probe_leaves_the_encoder_as_it_is(folder: Path, heard: Path, t
     assert same(now, hearing_of(heard / "checkpoints/step-000004.safetensors"))
 
 
+def test_a_frozen_encoder_is_computed_once_and_kept_beside_the_shards(
+    folder: Path, heard: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "c", ignore=shutil.ignore_patterns("embeddings"))
+    frozen = {"audio_encoder_weights": str(heard), "freeze_audio_encoder": True, "augment": {"variants": 1, "gain": {}}}
+    settings = recipe(tmp_path / "c", RECURRENT, **frozen)
+    off = settings.model_copy(update={"data": settings.data.model_copy(update={"embeddings": "off"})})
+    train_words(off, tmp_path / "off", device="cpu")
+    assert not (tmp_path / "c/embeddings").exists()
+    train_words(settings, tmp_path / "kept", device="cpu")
+    kept = {path.name for path in (tmp_path / "c/embeddings").rglob("*.safetensors")}
+    assert kept == {"train-000000.safetensors", "val-000000.safetensors"}
+    assert len(list((tmp_path / "c/embeddings").rglob("train-*.safetensors"))) == 2  # clean, and augmented
+    assert same(*(load_tensors(tmp_path / run / "resume.safetensors")[0] for run in ("off", "kept")))
+
+
 @pytest.mark.parametrize(
     ("encoder", "weights", "message"),
     [
