@@ -146,7 +146,7 @@ def find_checkpoint(reference: str | Path) -> Path:
     """The checkpoint file that a path, a run folder or a shipped model's name means."""
     path = Path(reference)
     if path.is_dir():
-        found = sorted((path / "checkpoints").glob("step-*.safetensors"))
+        found = checkpoints_of(path)
         if not found:
             raise DheadsError(
                 f"{path}: no checkpoints/step-*.safetensors here; is it a run of `dheads train`?"
@@ -161,6 +161,11 @@ def find_checkpoint(reference: str | Path) -> Path:
         f"model {str(reference)!r}: no such file or run folder, and no shipped model of that name"
         f"{registry.nearest(str(reference), shipped)} Shipped: {', '.join(shipped) or 'none'}."
     )
+
+
+def checkpoints_of(run_dir: Path) -> list[Path]:
+    """A run's checkpoints, oldest first; from a million steps on a step has more digits."""
+    return sorted((run_dir / "checkpoints").glob("step-*.safetensors"), key=lambda path: (len(path.name), path.name))
 
 
 def sha256_of(path: Path) -> str:

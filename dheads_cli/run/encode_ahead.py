@@ -63,8 +63,8 @@ def encode_ahead(data: HeardClips, n_samples: int) -> None:
                     stack.enter_context(cache.writing(lambda: bar.note("waiting for another run that writes them")))
                 except OSError as error:
                     console.info(
-                        f"{data.hearing.corpus.folder}: embeddings can't be kept there ({error.strerror or error}); they are "
-                        "computed whenever a clip is read, which is slower"
+                        f"{data.hearing.corpus.folder}: embeddings can't be kept there ({error.strerror or error}); "
+                        "they are computed whenever a clip is read, which is slower"
                     )
                     return
                 for shard in cache.look(shards):  # again: another run may have made it meanwhile
