@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,9 +165,3 @@ def find_checkpoint(reference: str | Path) -> Path:
 def checkpoints_of(run_dir: Path) -> list[Path]:
     """A run's checkpoints, oldest first; from a million steps on a step has more digits."""
     return sorted((run_dir / "checkpoints").glob("step-*.safetensors"), key=lambda path: (len(path.name), path.name))
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

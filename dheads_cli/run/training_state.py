@@ -156,7 +156,9 @@ def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> Non
 
 def kept(state: State) -> dict[str, Tensor]:
     """What a resume state holds of a model, by its name there; the optimiser's moments come beside it. Not copies."""
-    parts = {"raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen()}
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen()
+    }  # fmt: skip
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
