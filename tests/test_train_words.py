@@ -18,7 +18,7 @@ from dheads_cli.model.checkpoint import load_model, load_tensors
 from dheads_cli.model.speech import encode_speech
 from dheads_cli.model.words import build_recogniser
 from dheads_cli.recipe import Preprocess, Recipe
-from dheads_cli.recipe_io import load_any_recipe
+from dheads_cli.recipe_io import load_any_recipe, recipe_to_yaml
 from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.preprocess import preprocess
 from dheads_cli.run.train import train, training_set
@@ -228,6 +228,18 @@ def test_weights_that_do_not_fit_are_refused(
     with pytest.raises(DheadsError, match=message):
         train(video(folder, encoder=encoder, audio_encoder_weights=weights), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_recipe_check_tries_the_weights_that_training_begins_with(heard: Path, tmp_path: Path) -> None:
+    def check(weights: Any, embed_dim: int = 8) -> Any:
+        encoder = RECURRENT | {"embed_dim": embed_dim}
+        path = tmp_path / "words.yaml"
+        path.write_text(recipe_to_yaml(recipe(tmp_path / "c", encoder, audio_encoder_weights=str(weights))))
+        return dheads("recipe", "check", path, "--device", "cpu")
+
+    assert "step-000004.safetensors fits" in check(heard).stdout
+    assert "no such file or run folder" in check(tmp_path / "later").stdout  # as a corpus that is not there yet
+    assert (check(heard, 12).code, "do not fit model.audio_encoder" in check(heard, 12).stderr) == (2, True)
 
 
 # Corpora and recipes
