@@ -262,6 +262,7 @@ class Optimisation(Section):
         description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew.",
     )
     freeze_audio_encoder: bool = Field(False, description="Keep the audio encoder as it is: train the rest alone.")
+    augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
 
     @field_validator("freeze_audio_encoder")
     @classmethod
@@ -285,7 +286,6 @@ class Train(Optimisation):
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
-    augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
 
 

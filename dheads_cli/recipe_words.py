@@ -17,6 +17,9 @@ class WordsData(Section):
     train_split: str = Field("train", description="Split to train on; its words are those that can be told apart.")
     val_split: str = Field("val", description="Split of the validation loss and accuracy.")
     cache_gb: float = Field(4.0, ge=0, description="Memory for decoded sound, GiB; the rest is decoded when needed.")
+    embeddings: Literal["auto", "off"] = Field(
+        "auto", description="auto keeps a frozen audio encoder's embeddings beside the shards; off computes them anew."
+    )
     word_balance: Fraction = Field(
         0.5, description="A word with n samples is drawn in proportion to n^(1 - word_balance)."
     )
@@ -49,9 +52,16 @@ class WordsTrain(Optimisation):
     jitter_frames: float = Field(
         2.0, ge=0, description="The word lies off the sample's middle by up to this, either way, uniformly, frames."
     )
-    gain_db: float = Field(6.0, ge=0, description="A sample is louder or softer by up to this, uniformly, dB.")
+    gain_db: float = Field(
+        6.0,
+        ge=0,
+        description="A sample is louder or softer by up to this, uniformly, dB; not where the audio encoder is frozen.",
+    )
     noise_max: float = Field(
-        0.0, ge=0, description="White noise on a sample: its sigma is uniform in 0 ... this; 1 is full scale."
+        0.0,
+        ge=0,
+        description="White noise on a sample: its sigma is uniform in 0 ... this; 1 is full scale. Not where the audio "
+        "encoder is frozen; augment has noise for it, too.",
     )
 
 

@@ -317,6 +317,9 @@ def test_mistakes_are_told_before_the_work(corpus, tmp_path):
     ended = dheads("data", "probe", corpus, "--encoders", "logmel", "--csv", tmp_path / "none" / "clips.csv")
     assert ended.code == 2
     assert "there is no folder" in ended.stderr
+    ended = dheads("data", "probe", corpus, "--encoders", "logmel", "--csv", tmp_path)
+    assert ended.code == 2
+    assert "is a folder: give the file to write" in ended.stderr
     ended = dheads("data", "probe", corpus, "--encoders", "logmel", "--limit", "1", "--leave-speakers-out")
     assert ended.code == 2
     assert "one speaker only in the split 'train'" in ended.stderr

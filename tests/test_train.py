@@ -14,7 +14,7 @@ from corpus import SIZE, make_corpus
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_unet
-from dheads_cli.model.checkpoint import load_model, load_tensors, save_tensors
+from dheads_cli.model.checkpoint import find_checkpoint, load_model, load_tensors, save_tensors
 from dheads_cli.model.diffusion import cosine_schedule
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.sample import sample
@@ -180,6 +180,36 @@ def test_a_resume_state_without_buffers_is_whole_where_there_are_none(folder, tm
     resumed = begin_or_resume(tmp_path, settings, parts(), restart=False)
     assert resumed.step == 1
     assert all(torch.equal(resumed.parameters[name], parameter) for name, parameter in state.parameters.items())
+
+
+def test_a_run_whose_component_has_changed_does_not_go_on(folder, tmp_path):
+    settings = recipe(folder)
+
+    def state_of(audio_dim: int):
+        unet = build_unet(settings.model, registry.build("conditioning", "adagn"), audio_dim)
+        return fresh_state(Parts(unet, Frozen(), cosine_schedule(10)), settings)
+
+    state = state_of(2)
+    for parameter in state.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    save(tmp_path, settings, state, val_loss=1.0)
+    with pytest.raises(DheadsError, match=r"of its tensors do not fit its recipe, raw\.unet\."):
+        begin_or_resume(tmp_path, settings, state_of(3).parts, restart=False)
+
+
+def test_the_newest_checkpoints_stay_beyond_a_million_steps(folder, tmp_path):
+    settings = recipe(folder, keep_checkpoints=2)
+    unet = build_unet(settings.model, registry.build("conditioning", "adagn"), 2)
+    state = fresh_state(Parts(unet, Frozen(), cosine_schedule(10)), settings)
+    for parameter in state.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    for state.step in (999_998, 999_999, 1_000_000):
+        save(tmp_path, settings, state, val_loss=1.0)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-1000000.safetensors", "step-999999.safetensors"]
+    assert find_checkpoint(tmp_path).name == "step-1000000.safetensors"
 
 
 def test_a_recurrent_encoder_is_sampled_with(folder, unbroken_recurrent, tmp_path):

@@ -18,7 +18,7 @@ from dheads_cli.model.checkpoint import load_hearing, load_model, load_tensors
 from dheads_cli.model.speech import encode_speech
 from dheads_cli.model.words import build_recogniser
 from dheads_cli.recipe import Preprocess, Recipe
-from dheads_cli.recipe_io import load_any_recipe
+from dheads_cli.recipe_io import load_any_recipe, recipe_to_yaml
 from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.preprocess import preprocess
 from dheads_cli.run.train import train, training_set
@@ -208,6 +208,22 @@ def test_a_linear_probe_leaves_the_encoder_as_it_is(folder: Path, heard: Path, t
     assert same(now, hearing_of(heard / "checkpoints/step-000004.safetensors"))
 
 
+def test_a_frozen_encoder_is_computed_once_and_kept_beside_the_shards(
+    folder: Path, heard: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "c", ignore=shutil.ignore_patterns("embeddings"))
+    frozen = {"audio_encoder_weights": str(heard), "freeze_audio_encoder": True, "augment": {"variants": 1, "gain": {}}}
+    settings = recipe(tmp_path / "c", RECURRENT, **frozen)
+    off = settings.model_copy(update={"data": settings.data.model_copy(update={"embeddings": "off"})})
+    train_words(off, tmp_path / "off", device="cpu")
+    assert not (tmp_path / "c/embeddings").exists()
+    train_words(settings, tmp_path / "kept", device="cpu")
+    kept = {path.name for path in (tmp_path / "c/embeddings").rglob("*.safetensors")}
+    assert kept == {"train-000000.safetensors", "val-000000.safetensors"}
+    assert len(list((tmp_path / "c/embeddings").rglob("train-*.safetensors"))) == 2  # clean, and augmented
+    assert same(*(load_tensors(tmp_path / run / "resume.safetensors")[0] for run in ("off", "kept")))
+
+
 @pytest.mark.parametrize(
     ("encoder", "weights", "message"),
     [
@@ -225,6 +241,18 @@ def test_weights_that_do_not_fit_are_refused(
     with pytest.raises(DheadsError, match=message):
         train(video(folder, encoder=encoder, audio_encoder_weights=weights), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_recipe_check_tries_the_weights_that_training_begins_with(heard: Path, tmp_path: Path) -> None:
+    def check(weights: Any, embed_dim: int = 8) -> Any:
+        encoder = RECURRENT | {"embed_dim": embed_dim}
+        path = tmp_path / "words.yaml"
+        path.write_text(recipe_to_yaml(recipe(tmp_path / "c", encoder, audio_encoder_weights=str(weights))))
+        return dheads("recipe", "check", path, "--device", "cpu")
+
+    assert "step-000004.safetensors fits" in check(heard).stdout
+    assert "no such file or run folder" in check(tmp_path / "later").stdout  # as a corpus that is not there yet
+    assert (check(heard, 12).code, "do not fit model.audio_encoder" in check(heard, 12).stderr) == (2, True)
 
 
 # Corpora and recipes

@@ -9,6 +9,7 @@ from corpus import FPS, RATE, write_corpus
 from word_corpus import MIDDLES_S, TONES_HZ, make_word_clip, make_word_corpus
 
 from dheads_cli import registry
+from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus, StoredClip
 from dheads_cli.data.words import WordSet, WordViews, spoken_words
 from dheads_cli.errors import DheadsError
@@ -18,14 +19,24 @@ N_FRAMES = 5
 N_SAMPLES = round(N_FRAMES / FPS * RATE)
 
 
-def word_set(folder: Path, split: str = "train", *, frozen: bool = False, seed: int = 0, **changes: float) -> WordSet:
+def word_set(
+    folder: Path,
+    split: str = "train",
+    *,
+    frozen: bool = False,
+    seed: int = 0,
+    versions: Versions | None = None,
+    **changes: float,
+) -> WordSet:
     corpus = Corpus(folder)
     encoder = registry.build("audio_encoders", "logmel", {"embed_dim": 4, "hidden_dim": 4})
     still = {"n_frames": N_FRAMES, "jitter_frames": 0, "gain_db": 0, "noise_max": 0, "word_balance": 0}
     views = WordViews(**{**still, **changes})  # type: ignore[arg-type]
     vocabulary = sorted({spoken.word for spoken in spoken_words(corpus, "train")})
     words = spoken_words(corpus, split)
-    return WordSet(corpus, words, vocabulary, encoder, frozen=frozen, views=views, cache_bytes=1e9, seed=seed)
+    return WordSet(
+        corpus, words, vocabulary, encoder, frozen=frozen, views=views, cache_bytes=1e9, seed=seed, versions=versions
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +111,11 @@ def test_rare_words_are_drawn_as_often_where_balance_is_1(tmp_path: Path) -> Non
 def test_a_frozen_encoder_hears_the_whole_clip(folder: Path) -> None:
     made = word_set(folder, frozen=True)
     (batch,) = made.in_order(100)
-    spoken, corpus = made.words[0], made.corpus
+    spoken, corpus = made.words[0], made.hearing.corpus
     whole = encode_speech(made.encoder, torch.from_numpy(corpus.load(spoken.ref).waveform), 24, FPS)
     middle = spoken.middle_s * FPS
     expected = whole[round(middle - N_FRAMES / 2) : round(middle - N_FRAMES / 2) + N_FRAMES]
-    assert torch.equal(batch.sound[0], expected)
+    assert torch.equal(batch.sound[0], expected.half().float())  # as all frozen encoders
 
 
 def test_a_word_that_was_not_trained_on_is_left_out(tmp_path: Path) -> None:
@@ -138,3 +149,18 @@ def test_memory_is_bounded(folder: Path) -> None:
 def test_noise_does_not_leave_full_scale(folder: Path) -> None:
     assert word_set(folder, gain_db=40.0, noise_max=1.0).batch(1, 20).sound.abs().max() == 1
     assert np.isfinite(word_set(folder, gain_db=40.0).batch(1, 20).sound.numpy()).all()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_random_samples_are_of_the_clean_sound_or_of_augmented_versions(folder: Path, frozen: bool) -> None:
+    torch.manual_seed(0)  # of the encoder
+    clean = word_set(folder, frozen=frozen)
+    torch.manual_seed(0)
+    data = word_set(folder, frozen=frozen, versions=Versions(2, {"noise": (1.0, 1.0)}, seed=3))
+    heard = {}
+    for sound, label in zip(*vars(data.batch(1, 400)).values(), strict=True):
+        heard.setdefault(int(label), set()).add(sound.numpy().tobytes())
+    counts = [data.labels.count(label) for label in heard]
+    assert [len(sounds) for sounds in heard.values()] == [3 * count for count in counts]
+    for batch, same in zip(data.in_order(4), clean.in_order(4), strict=True):
+        assert torch.equal(batch.sound, same.sound)  # what is scored is never augmented

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from dheads_cli.model.speech import encode_speech, encode_stream
+from dheads_cli.model.speech import encode_speech, encode_stream, is_trained
 from dheads_cli.protocols import StatefulAudioEncoder
 
 CLICKS = 9  # spread over the middle of a window and over thirds of a frame
@@ -124,8 +124,7 @@ def click_is_heard_in_its_own_frame(encoder: Any) -> Iterator[str]:
 
 def trained_encoder_reaches_no_further_than_it_says(encoder: Any) -> Iterator[str]:
     """Embedding k depends on the sound of frames k - context_frames ... k + context_frames alone, at 25 and 60 fps."""
-    trained = isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters())
-    if not trained or isinstance(encoder, StatefulAudioEncoder):
+    if not is_trained(encoder) or isinstance(encoder, StatefulAudioEncoder):
         return
     context, k = encoder.context_frames, 2 * encoder.context_frames + 4
     for fps in (25, 60):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dheads_cli.model.speech import is_trained
 from dheads_cli.protocols import StatefulAudioEncoder
 
 FPS = 25
@@ -68,13 +69,9 @@ def encoder_is_a_function_of_its_sound(encoder: Any) -> Iterator[str]:
         yield "silence and noise get the same embeddings"
 
 
-def _is_trained(encoder: Any) -> bool:
-    return isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters())
-
-
 def trained_encoder_is_translation_equivariant(encoder: Any) -> Iterator[str]:
     """Trained with the model, an encoder gives a piece, but for its context_frames, what it gives the whole."""
-    if not _is_trained(encoder) or isinstance(encoder, StatefulAudioEncoder):
+    if not is_trained(encoder) or isinstance(encoder, StatefulAudioEncoder):
         return
     context, n_inner, first = encoder.context_frames, 6, 7
     whole, piece = n_inner + 2 * (context + first), n_inner + 2 * context
@@ -89,7 +86,7 @@ def trained_encoder_is_translation_equivariant(encoder: Any) -> Iterator[str]:
 
 def trained_encoder_lets_gradients_through(encoder: Any) -> Iterator[str]:
     """Where parameters require gradients, embeddings carry one to them."""
-    if not _is_trained(encoder):
+    if not is_trained(encoder):
         return
     n_frames = encoder.stride_frames + 2 * encoder.context_frames
     embeddings = encoder(_sounds(encoder, n_frames)[1:2], n_frames)

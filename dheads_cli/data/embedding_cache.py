@@ -28,8 +28,7 @@ from torch import Tensor, nn
 
 from dheads_cli.data.shards import EMBEDDINGS, MANIFEST, ClipRef
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import write_atomically
-from dheads_cli.model.checkpoint import sha256_of
+from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.model.speech import device_of
 from dheads_cli.protocols import AudioEncoder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import av
 import numpy as np
@@ -85,8 +85,7 @@ class Hearing:
 
     def waveform(self, ref: ClipRef, version: int) -> Tensor:
         """float32 [T] in [-1, 1]."""
-        members = self.corpus.read(replace(ref, members={"flac": ref.members["flac"]}))
-        wave = media.decode_flac(members["flac"])
+        wave = media.decode_flac(self.corpus.read(ref, ("flac",))["flac"])
         return torch.from_numpy(self.versions.apply(wave, self.encoder.sample_rate, ref.id, version))
 
     def embed(self, ref: ClipRef, waveform: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dheads_cli.data import media
+from dheads_cli.data.embedding_cache import EmbeddingCache
+from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.speech import cut, device_of, encode_speech, samples_of
+from dheads_cli.model.speech import cut, samples_of
 from dheads_cli.protocols import AudioEncoder
 
 
@@ -78,6 +79,8 @@ class WordSet:
         views: how samples are chosen and changed.
         cache_bytes: memory for sound, or embeddings; the least recently used go first.
         seed: of every draw.
+        versions: augmented versions of each clip's sound; a random sample is of one of them or the clean one.
+        caches: where a frozen encoder's embeddings of version 0, 1 ... are kept.
 
     Raises:
         DheadsError: the encoder takes another sample rate, or no word is left.
@@ -94,6 +97,8 @@ class WordSet:
         views: WordViews,
         cache_bytes: float,
         seed: int,
+        versions: Versions | None = None,
+        caches: tuple[EmbeddingCache, ...] = (),
     ) -> None:
         labels = {word: label for label, word in enumerate(vocabulary)}
         self.words = [spoken for spoken in words if spoken.word in labels]
@@ -101,8 +106,9 @@ class WordSet:
         if not self.words:
             raise DheadsError(f"{corpus.folder}: none of its words here is among the {len(labels)} to be told apart")
         self.labels = [labels[spoken.word] for spoken in self.words]
-        self.corpus, self.encoder, self.frozen, self.views, self.seed = corpus, encoder, frozen, views, seed
-        self.cache: OrderedDict[str, Tensor] = OrderedDict()
+        self.clips = list({spoken.ref.id: spoken.ref for spoken in self.words}.values())
+        self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
+        self.cache: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
         self.cache_bytes, self.cached_bytes = cache_bytes, 0
         info = json.loads(corpus.read(self.words[0].ref, ("json",))["json"])
         self.fps: float = info["fps"]
@@ -111,6 +117,9 @@ class WordSet:
                 f"{corpus.folder}: its sound has {info['sample_rate']} Hz, but model.audio_encoder takes "
                 f"{encoder.sample_rate}: preprocess again with --set preprocess.sample_rate={encoder.sample_rate}"
             )
+        self.hearing = Hearing(
+            corpus, encoder, frozen=frozen, fps=self.fps, versions=versions or Versions(), caches=caches
+        )
         counts = Counter(self.labels)
         weights = np.array([counts[label] ** -views.word_balance for label in self.labels])
         self.probabilities = weights / weights.sum()
@@ -135,7 +144,9 @@ class WordSet:
         first = spoken.middle_s * self.fps - views.n_frames / 2  # frame in which the sample begins
         if rng is not None:
             first += rng.uniform(-views.jitter_frames, views.jitter_frames)
-        sound = self._sound(spoken.ref)
+        n_versions = self.hearing.versions.n
+        version = int(rng.integers(1 + n_versions)) if rng is not None and n_versions else 0
+        sound = self._sound(spoken.ref, version)
         if self.frozen:
             frames = torch.arange(views.n_frames) + round(first)
             return sound[frames.clamp(0, len(sound) - 1)]  # before and after the clip its ends, repeated
@@ -143,15 +154,13 @@ class WordSet:
         piece = cut(sound, first, samples_of(views.n_frames, self.fps, rate), self.fps, rate)
         return piece if rng is None else change_level(piece, views, rng)
 
-    def _sound(self, ref: ClipRef) -> Tensor:
-        """A clip's waveform [T], or embeddings [F, D], from memory where it is there."""
-        if ref.id in self.cache:
-            self.cache.move_to_end(ref.id)
-            return self.cache[ref.id]
-        sound = torch.from_numpy(media.decode_flac(self.corpus.read(ref, ("flac",))["flac"]))
-        if self.frozen:
-            sound = encode_speech(self.encoder, sound.to(device_of(self.encoder)), ref.n_frames, self.fps).cpu()
-        self.cache[ref.id] = sound
+    def _sound(self, ref: ClipRef, version: int) -> Tensor:
+        """A version of a clip as `Hearing` gives it, from memory where it is there."""
+        key = ref.id, version
+        if key in self.cache:
+            self.cache.move_to_end(key)
+            return self.cache[key]
+        sound = self.cache[key] = self.hearing(ref, version)
         self.cached_bytes += sound.nbytes
         while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
             self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes

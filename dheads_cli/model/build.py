@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.diffusion import SCHEDULES, Schedule
+from dheads_cli.model.speech import is_trained
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import AudioEncoder, Conditioning
 from dheads_cli.recipe import Component, Model
@@ -43,9 +44,7 @@ class Parts:
 
 def own_encoder(encoder: AudioEncoder) -> dict[str, nn.Module]:
     """The audio encoder by its prefix in a checkpoint; nothing where its component brings its weights, frozen."""
-    if isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters()):
-        return {"audio_encoder": encoder}
-    return {}
+    return {"audio_encoder": encoder} if isinstance(encoder, nn.Module) and is_trained(encoder) else {}
 
 
 def trained(modules: dict[str, nn.Module], audio_encoder_frozen: bool) -> dict[str, nn.Module]:

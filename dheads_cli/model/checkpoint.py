@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,7 +169,7 @@ def find_checkpoint(reference: str | Path) -> Path:
     """The checkpoint file that a path, a run folder or a shipped model's name means."""
     path = Path(reference)
     if path.is_dir():
-        found = sorted((path / "checkpoints").glob("step-*.safetensors"))
+        found = checkpoints_of(path)
         if not found:
             raise DheadsError(
                 f"{path}: no checkpoints/step-*.safetensors here; is it a run of `dheads train`?"
@@ -187,7 +186,6 @@ def find_checkpoint(reference: str | Path) -> Path:
     )
 
 
-def sha256_of(path: Path) -> str:
-    """Checksum of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checkpoints_of(run_dir: Path) -> list[Path]:
+    """A run's checkpoints, oldest first; from a million steps on a step has more digits."""
+    return sorted((run_dir / "checkpoints").glob("step-*.safetensors"), key=lambda path: (len(path.name), path.name))

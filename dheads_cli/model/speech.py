@@ -35,6 +35,11 @@ def device_of(encoder: AudioEncoder) -> torch.device:
     return torch.device("cpu")
 
 
+def is_trained(encoder: AudioEncoder) -> bool:
+    """Whether an encoder has weights to learn, and so is the model's own; others bring theirs, frozen."""
+    return isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters())
+
+
 def encode_speech(encoder: AudioEncoder, waveform: Tensor, n_frames: int, fps: float) -> Tensor:
     """Audio embeddings of a whole recording: float32 [T] in [-1, 1] -> [F, D]."""
     return torch.cat(list(encode_stream(encoder, waveform, n_frames, fps)))

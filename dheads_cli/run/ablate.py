@@ -20,8 +20,7 @@ from dheads_cli import console
 from dheads_cli.data.samples import MANIFEST
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import write_atomically
-from dheads_cli.model.checkpoint import sha256_of
+from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.recipe import Component, Recipe
 from dheads_cli.recipe_files import shipped_recipes
 from dheads_cli.recipe_io import load_recipe

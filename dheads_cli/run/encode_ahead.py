@@ -6,21 +6,35 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
 from dheads_cli import console, registry
-from dheads_cli.data.dataset import TrainingSet
 from dheads_cli.data.embedding_cache import EmbeddingCache, encoder_record, open_caches
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_tasks import AnyRecipe
 
 READERS = 2  # threads that decode and augment sound ahead of the encoder
 
 
-def embedding_caches(recipe: Recipe, encoder: AudioEncoder, versions: Versions) -> tuple[EmbeddingCache, ...]:
+class HeardClips(Protocol):
+    """A task's training or validation set."""
+
+    hearing: Hearing
+    clips: list[ClipRef]
+
+
+def versions_of(recipe: AnyRecipe) -> Versions:
+    """The augmented versions of the training clips that a recipe asks for."""
+    settings = recipe.train.augment
+    kinds = settings.active()
+    return Versions(settings.variants if kinds else 0, kinds, recipe.seed)
+
+
+def embedding_caches(recipe: AnyRecipe, encoder: AudioEncoder, versions: Versions) -> tuple[EmbeddingCache, ...]:
     """Where embeddings of version 0, 1 ... are kept; none where the recipe or the encoder (no nn.Module) forbids it."""
     component = recipe.model.audio_encoder
     entry = registry.find("audio_encoders", component.use)
@@ -31,7 +45,7 @@ def embedding_caches(recipe: Recipe, encoder: AudioEncoder, versions: Versions) 
     return open_caches(Path(recipe.data.path), record, sounds, encoder.embed_dim)
 
 
-def encode_ahead(data: TrainingSet, n_samples: int) -> None:
+def encode_ahead(data: HeardClips, n_samples: int) -> None:
     """Compute what is not kept yet, where a run draws so many samples that it is worth it; else clips come as needed.
 
     Broken off, it goes on with the first shard that is not there. A folder that may not be written is said once;
@@ -49,8 +63,8 @@ def encode_ahead(data: TrainingSet, n_samples: int) -> None:
                     stack.enter_context(cache.writing(lambda: bar.note("waiting for another run that writes them")))
                 except OSError as error:
                     console.info(
-                        f"{data.corpus.folder}: embeddings can't be kept there ({error.strerror or error}); they are "
-                        "computed whenever a clip is read, which is slower"
+                        f"{data.hearing.corpus.folder}: embeddings can't be kept there ({error.strerror or error}); "
+                        "they are computed whenever a clip is read, which is slower"
                     )
                     return
                 for shard in cache.look(shards):  # again: another run may have made it meanwhile
@@ -61,12 +75,13 @@ def encode_ahead(data: TrainingSet, n_samples: int) -> None:
                     cache.write(shard, embeddings)
 
 
-def shards_of(data: TrainingSet) -> dict[str, list[ClipRef]]:
-    """Every shard that holds clips of the training set, with all its clips, chosen for training or not."""
+def shards_of(data: HeardClips) -> dict[str, list[ClipRef]]:
+    """Every shard that holds clips of the set, with all its clips, chosen for it or not."""
+    corpus = data.hearing.corpus
     wanted = {ref.shard for ref in data.clips}
     shards: dict[str, list[ClipRef]] = {shard: [] for shard in sorted(wanted)}
-    for split in data.corpus.splits:
-        for ref in data.corpus.clips(split):
+    for split in corpus.splits:
+        for ref in corpus.clips(split):
             if ref.shard in wanted:
                 shards[ref.shard].append(ref)
     return shards

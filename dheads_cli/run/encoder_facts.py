@@ -32,11 +32,11 @@ def facts(encoder: Any) -> dict[str, Any]:
         field beyond frame k, where None is all that came before; "window_frames"; "latency_frames", from the beginning
         of frame k to its embedding, at most; and "weights", "" where there are none.
     """
-    from torch import nn
+    from dheads_cli.model.speech import is_trained  # imports torch
 
     stride, context = encoder.stride_frames, encoder.context_frames
     stateful = isinstance(encoder, StatefulAudioEncoder)
-    trained = isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters())
+    trained = is_trained(encoder)
     reach = context if trained or stateful else stride + context - 1
     return {
         "embed_dim": encoder.embed_dim,

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 import dheads_cli
 from dheads_cli import console
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import write_atomically
-from dheads_cli.model.checkpoint import save_tensors, sha256_of
+from dheads_cli.files import sha256_of, write_atomically
+from dheads_cli.model.checkpoint import save_tensors
 from dheads_cli.model.official_fit import Fit, fit_state_dict, misfit, split_networks
 from dheads_cli.model.pickled import read_state_dict
 from dheads_cli.recipe import Recipe

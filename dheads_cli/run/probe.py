@@ -99,6 +99,8 @@ def probe_encoders(
     on, changes = choose_device(device), augmentations(augment, strength, seed)
     if csv is not None and not csv.parent.is_dir():
         raise DheadsError(f"--csv {csv}: there is no folder {csv.parent}: make it first.")
+    if csv is not None and csv.is_dir():
+        raise DheadsError(f"--csv {csv}: is a folder: give the file to write.")
     clips, silent = read_clips(Corpus(corpus_folder), limit)
     if leave_speakers_out and len({clip.speaker for clip in clips[FITTED]}) < 2:
         raise DheadsError(f"--leave-speakers-out: {corpus_folder} has one speaker only in the split {FITTED!r}.")

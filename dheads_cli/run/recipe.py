@@ -37,14 +37,15 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
         {"path", "components", "data"} and what the task's network takes: `Cost`, or for words `WordsCost`.
 
     Raises:
-        DheadsError: a component can't be built, or the sizes do not go together.
+        DheadsError: a component can't be built, or sizes or train.audio_encoder_weights do not fit.
     """
     loaded = load_any_recipe(ref, overrides)
     built = build_components(loaded)
     data = describe_data(loaded.recipe, ref)
+    weights = describe_weights(loaded.recipe, built)
     cost, cost_rows = cost_of(loaded.recipe, built, device)
     rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
-    rows += [["data.path", loaded.recipe.data.path, data], *cost_rows]
+    rows += [["data.path", loaded.recipe.data.path, data], *weights, *cost_rows]
     console.table(f"{loaded.path}: no mistakes", ["what", "value", "found"], rows)
     report = {"path": str(loaded.path), "components": component_names(loaded.recipe), "data": data, **vars(cost)}
     console.result(report)
@@ -112,6 +113,25 @@ def describe_data(recipe: AnyRecipe, ref: str) -> str:
     if limits:
         return ", ".join(f"{choice} in {split}" for split, choice in chosen.items())
     return ", ".join(f"{choice.n_clips} clips in {split}" for split, choice in chosen.items())
+
+
+def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]]:
+    """A row for the audio encoder that training begins with, where the recipe names one, which need not be there yet.
+
+    Raises:
+        DheadsError: it is there, and is another than the model's.
+    """
+    from dheads_cli.model.checkpoint import find_checkpoint, load_audio_encoder
+
+    key, reference = "train.audio_encoder_weights", recipe.train.audio_encoder_weights
+    if reference is None:
+        return []
+    try:
+        path = find_checkpoint(reference)
+    except DheadsError as error:
+        return [[key, reference, str(error)]]
+    load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
+    return [[key, reference, f"{path.name} fits"]]
 
 
 def cost_of(recipe: AnyRecipe, built: dict[str, Any], device: str) -> tuple[Cost | WordsCost, list[list[str]]]:

@@ -18,8 +18,9 @@ from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.samples import MANIFEST, SampleRow, write_samples, write_settings
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device
-from dheads_cli.model.checkpoint import Trained, load_model, sha256_of
+from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe import Component, Sample

@@ -18,7 +18,7 @@ from dheads_cli.model.build import Parts, build_model, choose_device, choose_pre
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
 from dheads_cli.recipe import Recipe
-from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead
+from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_loop import Pictures, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
@@ -103,8 +103,7 @@ def training_set(
         speaker_balance=recipe.data.speaker_balance,
     )
     frozen = "audio_encoder" not in parts.trained_modules()
-    kinds = settings.augment.active() if augmented else {}
-    versions = Versions(settings.augment.variants if kinds else 0, kinds, recipe.seed)
+    versions = versions_of(recipe) if augmented else Versions()
     data = TrainingSet(
         Path(recipe.data.path),
         split,

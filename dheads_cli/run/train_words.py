@@ -12,12 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dheads_cli import console
+from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.words import Spoken, WordBatch, WordSet, WordViews, spoken_words
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.words import Recogniser, build_recogniser
 from dheads_cli.recipe_words import WordsRecipe
+from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.training_loop import learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
 from dheads_cli.run.word_report import REPORT, make_report, show, write
@@ -57,11 +59,13 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
     )
     state = begin_or_resume(run_dir, recipe, recogniser, restart, {"vocabulary": vocabulary})
     word_set = partial(make_word_set, recipe, recogniser, corpus, vocabulary)
-    data = word_set(words)
+    data = word_set(words, augmented=True)
     validation = word_set(words_of(corpus, recipe.data.val_split))
     prepare_run_dir(run_dir, recipe, state)
     if state.step == 0:
         (run_dir / REPORT).unlink(missing_ok=True)  # of the run that was here
+    encode_ahead(data, (settings.steps - state.step) * settings.batch_size)
+    encode_ahead(validation, len(validation.words))
     loss_of = WordLoss(recogniser, target, precision)
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
@@ -96,9 +100,17 @@ def words_of(corpus: Corpus, split: str) -> list[Spoken]:
 
 
 def make_word_set(
-    recipe: WordsRecipe, recogniser: Recogniser, corpus: Corpus, vocabulary: list[str], words: list[Spoken]
+    recipe: WordsRecipe,
+    recogniser: Recogniser,
+    corpus: Corpus,
+    vocabulary: list[str],
+    words: list[Spoken],
+    *,
+    augmented: bool = False,
 ) -> WordSet:
     """The words of one split as the recipe wants them heard; says how many can't be told apart."""
+    frozen = recogniser.hears_embeddings
+    versions = versions_of(recipe) if augmented else Versions()
     views = WordViews(
         n_frames=recipe.model.n_frames,
         jitter_frames=recipe.train.jitter_frames,
@@ -111,10 +123,12 @@ def make_word_set(
         words,
         vocabulary,
         recogniser.audio_encoder,
-        frozen=recogniser.hears_embeddings,
+        frozen=frozen,
         views=views,
         cache_bytes=recipe.data.cache_gb * 2**30,
         seed=recipe.seed,
+        versions=versions,
+        caches=embedding_caches(recipe, recogniser.audio_encoder, versions) if frozen else (),
     )
     if made.n_unknown:
         console.warn(f"{made.n_unknown} words of {words[0].ref.split} are none of those trained on: left out")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import dheads_cli
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
-from dheads_cli.model.checkpoint import load_audio_encoder, load_tensors, save_tensors
+from dheads_cli.model.checkpoint import checkpoints_of, load_audio_encoder, load_tensors, save_tensors
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
 from dheads_cli.recipe_tasks import AnyRecipe
@@ -145,16 +145,21 @@ def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     # All that the modules' state_dicts ask for.
     save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info)
-    tensors: dict[str, Tensor] = {f"raw.{name}": parameter for name, parameter in state.parameters.items()}
-    tensors |= {f"ema.{name}": average for name, average in state.ema.items()}
-    tensors |= {f"buffer.{name}": buffer for name, buffer in state.buffers().items()}
-    tensors |= {f"frozen.{name}": tensor for name, tensor in state.frozen().items()}
+    tensors = kept(state)
     for name, parameter in state.parameters.items():
         moments = state.optimizer.state[parameter]
         tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
     save_tensors(run_dir / "resume.safetensors", tensors, info)
-    for old in sorted(path.parent.glob("step-*.safetensors"))[: -recipe.train.keep_checkpoints]:
+    for old in checkpoints_of(run_dir)[: -recipe.train.keep_checkpoints]:
         old.unlink()
+
+
+def kept(state: State) -> dict[str, Tensor]:
+    """What a resume state holds of a model, by its name there; the optimiser's moments come beside it. Not copies."""
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen()
+    }  # fmt: skip
+    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
 def begin_or_resume(
@@ -191,6 +196,12 @@ def begin_or_resume(
             f"{resume}: lacks {missing[0]}, which changes while training: it was written by an older dheads, "
             "and the run can't go on exactly; begin anew with --restart"
         )
+    needed = kept(state)
+    if wrong := [name for name, each in needed.items() if name not in tensors or tensors[name].shape != each.shape]:
+        raise DheadsError(
+            f"{resume}: {len(wrong)} of its tensors do not fit its recipe, {wrong[0]} first: it was written by another "
+            "version of dheads or of a component; begin anew with --restart"
+        )
     restore(state, tensors, info["step"])
     return state
 
@@ -206,7 +217,7 @@ def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
     except OSError as error:
         raise DheadsError(f"{run_dir}: can't make the run folder: {error.strerror}") from error
     if state.step == 0:
-        checkpoints = (run_dir / "checkpoints").glob("step-*.safetensors")
+        checkpoints = checkpoints_of(run_dir)
         for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *checkpoints]:
             old.unlink(missing_ok=True)
     write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))

@@ -6,7 +6,6 @@ get_model unpickles the file; here the file is read by `dheads_cli.model.pickled
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 
 from dheads_cli import downloads, registry
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 from dheads_cli.model.pickled import read_state_dict
 
 ADDRESS = "https://download.pytorch.org/torchaudio/models/"  # torchaudio's, for bundles that state a file name alone
@@ -128,14 +128,12 @@ def read_bundle(bundle: Wav2Vec2Bundle, what: str, path: Path) -> Pretrained:
         ) from error
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise DheadsError(f"{path}: {bad[0]} is not finite: get the file again from {address(bundle)}")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     title = next((name for name in pipelines.__all__ if getattr(pipelines, name) is bundle), "another")
     return Pretrained(
         network=network.requires_grad_(False).eval(),
         n_layers=bundle._params["encoder_num_layers"],
         normalize=bundle._normalize_waveform,
-        weights=f"torchaudio {title}, {path.name} sha256 {sha256[:12]}, {licence(bundle)}",
+        weights=f"torchaudio {title}, {path.name} sha256 {sha256_of(path)[:12]}, {licence(bundle)}",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 
 WEIGHTS = Path(__file__).with_name("whisper-tiny.en-encoder.safetensors")
 N_FFT, HOP, N_MELS, STATE, HEADS, LAYERS, POSITIONS = 400, 160, 80, 384, 6, 4, 1500
@@ -71,8 +71,7 @@ class Whisper(nn.Module):
     @cached_property
     def weights(self) -> str:
         """Network, file, checksum and licence."""
-        sha256 = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-        return f"Whisper tiny.en encoder, {WEIGHTS.name} sha256 {sha256[:12]}, MIT"
+        return f"Whisper tiny.en encoder, {WEIGHTS.name} sha256 {sha256_of(WEIGHTS)[:12]}, MIT"
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, n_frames: int) -> Tensor:

