@@ -325,7 +325,9 @@ def test_a_detector_that_ends_python_loses_its_clip_only(
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: quits\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[dheads.landmark_detectors]\nquits = quits:Quits\n")
-    (tmp_path / "quits.py").write_text("class Quits:\n    def __call__(self, frames): raise SystemExit(3)\n    all_faces = __call__\n")
+    (tmp_path / "quits.py").write_text(
+        "class Quits:\n    def __call__(self, frames): raise SystemExit(3)\n    all_faces = __call__\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     registry.entries.cache_clear()
     settings = SETTINGS.model_copy(update={"detector": Component(use="quits")})

@@ -23,7 +23,7 @@ from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import load_hearing
-from dheads_cli.model.speech import encode_speech
+from dheads_cli.model.speech import encode_speech, is_trained
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Component
 from dheads_cli.run.probe_baseline import LogMelColumns
@@ -215,7 +215,7 @@ def from_checkpoint(reference: str, device: torch.device) -> Subject:
 
 
 def _ready(label: str, encoder: Any, device: torch.device, *, trained: bool) -> Subject:
-    learns = isinstance(encoder, nn.Module) and any(parameter.requires_grad for parameter in encoder.parameters())
+    learns = is_trained(encoder)
     if isinstance(encoder, nn.Module):
         encoder.to(device).eval()
     return Subject(label, encoder, "untrained: its weights are random" if learns and not trained else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from dheads_cli import downloads
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ class FaceAlignment:
     @property
     def weights(self) -> str:
         """Networks, files and checksums, for whoever reports values measured with them."""
-        names = []
-        for path in self._files:
-            with path.open("rb") as file:
-                names.append(f"{path.name} sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}")
+        names = [f"{path.name} sha256 {sha256_of(path)[:12]}" for path in self._files]
         return f"S3FD and 2D-FAN, {' and '.join(names)}"
 
     def __call__(self, frames: Frames) -> Landmarks:

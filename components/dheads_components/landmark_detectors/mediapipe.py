@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 import os
 import sys
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dheads_cli.files import sha256_of
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, Landmarks
@@ -60,8 +61,7 @@ class MediaPipe:
     @property
     def weights(self) -> str:
         """Network, file and checksum, for whoever reports values measured with it."""
-        with MODEL_FILE.open("rb") as file:
-            return f"Face Landmarker, {MODEL_FILE.name} sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"Face Landmarker, {MODEL_FILE.name} sha256 {sha256_of(MODEL_FILE)[:12]}"
 
     def __call__(self, frames: Frames) -> Landmarks:
         """Follow one face through a clip: the largest of the first frame with a face.
