@@ -103,18 +103,15 @@ class Limits(Section):
         return most
 
 
-class Data(Section):
-    """Which shards a run reads."""
+class Shards(Section):
+    """Which clips of a preprocessed corpus a run reads; the same for every task."""
 
     path: str = Field("data/grid-64", description="Folder that `dheads preprocess` wrote.")
     train_split: str = Field("train", description="Split to train on.")
-    val_split: str = Field("val", description="Split of the validation loss and the sample grids.")
+    val_split: str = Field("val", description="Split that training is watched by: its loss, its samples.")
     cache_gb: float = Field(4.0, ge=0, description="Memory for decoded clips, GiB; the rest is decoded when needed.")
     embeddings: Literal["auto", "off"] = Field(
         "auto", description="auto keeps a frozen audio encoder's embeddings beside the shards; off computes them anew."
-    )
-    speaker_balance: Fraction = Field(
-        0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
     )
     keep: dict[str, Limits] = Field(
         {},
@@ -126,6 +123,14 @@ class Data(Section):
     def limits(self) -> dict[str, tuple[float | None, float | None]]:
         """`keep` as plain pairs."""
         return {name: (limits.min, limits.max) for name, limits in self.keep.items()}
+
+
+class Data(Shards):
+    """Which shards a run reads, and how often each speaker is drawn."""
+
+    speaker_balance: Fraction = Field(
+        0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
+    )
 
 
 class Model(Section):

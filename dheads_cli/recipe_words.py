@@ -7,19 +7,13 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dheads_cli.recipe import Component, Fraction, Optimisation, Positive, Preprocess, Section
+from dheads_cli.recipe import Component, Fraction, Optimisation, Positive, Preprocess, Section, Shards
 
 
-class WordsData(Section):
+class WordsData(Shards):
     """Which spoken words a run reads: clips of one word (LRW), or of several whose times are known (GRID)."""
 
     path: str = Field("data/lrw-128", description="Folder that `dheads preprocess` wrote.")
-    train_split: str = Field("train", description="Split to train on; its words are those that can be told apart.")
-    val_split: str = Field("val", description="Split of the validation loss and accuracy.")
-    cache_gb: float = Field(4.0, ge=0, description="Memory for decoded sound, GiB; the rest is decoded when needed.")
-    embeddings: Literal["auto", "off"] = Field(
-        "auto", description="auto keeps a frozen audio encoder's embeddings beside the shards; off computes them anew."
-    )
     word_balance: Fraction = Field(
         0.5, description="A word with n samples is drawn in proportion to n^(1 - word_balance)."
     )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from corpus import SIZE, make_corpus, write_corpus
 from word_corpus import TONES_HZ, make_word_clip, make_word_corpus
 
 from dheads_cli.data import media
+from dheads_cli.data.shards import MANIFEST, Corpus, read_rows, write_rows
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_hearing, load_model, load_tensors
@@ -22,7 +24,7 @@ from dheads_cli.recipe_io import load_any_recipe, recipe_to_yaml
 from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.preprocess import preprocess
 from dheads_cli.run.train import train, training_set
-from dheads_cli.run.train_words import train_words
+from dheads_cli.run.train_words import train_words, words_of
 from dheads_cli.run.training_state import begin_or_resume
 from dheads_cli.run.word_report import make_report
 
@@ -103,6 +105,16 @@ def test_a_run_begun_anew_has_no_report_of_the_old_one(folder: Path, heard: Path
     with pytest.raises(DheadsError, match="the loss is nan at step"):
         train_words(recipe(folder, steps=50, lr=1e30), tmp_path / "run", device="cpu", restart=True)
     assert not (tmp_path / "run/words.json").exists()
+
+
+def test_only_clips_with_measures_that_are_kept_are_heard(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "c")
+    rows = read_rows(tmp_path / "c" / MANIFEST)
+    write_rows(tmp_path / "c" / MANIFEST, [replace(row, quality={"n": float(k)}) for k, row in enumerate(rows)])
+    corpus = Corpus(tmp_path / "c")
+    all_words, some = words_of(corpus, "train", {}), words_of(corpus, "train", {"n": (None, 1.0)})
+    assert {each.ref.id for each in some} == {row.id for row in rows[:2] if row.split == "train"}
+    assert len(some) < len(all_words)
 
 
 def test_a_corpus_without_word_times_is_refused(tmp_path: Path) -> None:

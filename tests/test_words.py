@@ -32,8 +32,8 @@ def word_set(
     encoder = registry.build("audio_encoders", "logmel", {"embed_dim": 4, "hidden_dim": 4})
     still = {"n_frames": N_FRAMES, "jitter_frames": 0, "gain_db": 0, "noise_max": 0, "word_balance": 0}
     views = WordViews(**{**still, **changes})  # type: ignore[arg-type]
-    vocabulary = sorted({spoken.word for spoken in spoken_words(corpus, "train")})
-    words = spoken_words(corpus, split)
+    vocabulary = sorted({spoken.word for spoken in spoken_words(corpus, corpus.clips("train"))})
+    words = spoken_words(corpus, corpus.clips(split))
     return WordSet(
         corpus, words, vocabulary, encoder, frozen=frozen, views=views, cache_bytes=1e9, seed=seed, versions=versions
     )
@@ -65,7 +65,7 @@ def test_the_only_word_of_a_clip_is_in_the_clip_s_middle(tmp_path: Path) -> None
     clip = with_click(make_word_clip(0, "train", ("low",)), 0.48)  # 24 frames are 0.96 s
     clip.info.update(words=None, text="about")  # as LRW's
     corpus = Corpus(write_corpus(tmp_path / "c", [clip]))
-    assert [(each.word, each.middle_s) for each in spoken_words(corpus, "train")] == [("about", 0.48)]
+    assert [(each.word, each.middle_s) for each in spoken_words(corpus, corpus.clips("train"))] == [("about", 0.48)]
     (batch,) = word_set(tmp_path / "c").in_order(8)
     assert abs(int(batch.sound[0].argmax()) - N_SAMPLES // 2) <= 1
 
@@ -73,7 +73,8 @@ def test_the_only_word_of_a_clip_is_in_the_clip_s_middle(tmp_path: Path) -> None
 def test_a_sentence_without_times_has_no_words(tmp_path: Path) -> None:
     clip = make_word_clip(0, "train", ("low", "high"))
     clip.info.update(words=None)
-    assert spoken_words(Corpus(write_corpus(tmp_path / "c", [clip])), "train") == []
+    made = Corpus(write_corpus(tmp_path / "c", [clip]))
+    assert spoken_words(made, made.clips("train")) == []
 
 
 def test_jitter_moves_the_word_by_at_most_that(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_sound_of_another_rate_is_refused(folder: Path) -> None:
     encoder.sample_rate = 8000
     views = WordViews(5, 0, 0, 0, 0)
     with pytest.raises(DheadsError, match=r"has 16000 Hz, but model\.audio_encoder takes 8000"):
-        WordSet(corpus, spoken_words(corpus, "train"), list(TONES_HZ), encoder, frozen=False, views=views,
+        WordSet(corpus, spoken_words(corpus, corpus.clips("train")), list(TONES_HZ), encoder, frozen=False, views=views,
                 cache_bytes=1, seed=0)  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,14 +28,10 @@ class Spoken:
     middle_s: float
 
 
-def spoken_words(corpus: Corpus, split: str) -> list[Spoken]:
-    """The words of a split: those whose times are known, and those that are all that is said in a clip (LRW).
-
-    Raises:
-        DheadsError: the corpus has no such split.
-    """
+def spoken_words(corpus: Corpus, clips: Iterable[ClipRef]) -> list[Spoken]:
+    """The words of clips: those whose times are known, and those that are all that is said in a clip (LRW)."""
     found = []
-    for ref in corpus.clips(split):
+    for ref in clips:
         info = json.loads(corpus.read(ref, ("json",))["json"])
         found += [Spoken(ref, each["word"], (each["start"] + each["end"]) / 2) for each in info.get("words") or ()]
         if not info.get("words") and len((info.get("text") or "").split()) == 1:

@@ -105,12 +105,11 @@ def describe_data(recipe: AnyRecipe, ref: str) -> str:
         corpus = Corpus(path)
     except DheadsError as error:  # the recipe is right, whatever has become of its corpus
         return str(error)
-    limits = recipe.data.limits if isinstance(recipe, Recipe) else {}
     chosen = {
-        split: choose_clips(corpus.clips(split), limits, f"{path}, split {split!r},")
+        split: choose_clips(corpus.clips(split), settings.limits, f"{path}, split {split!r},")
         for split in (settings.train_split, settings.val_split)
     }
-    if limits:
+    if settings.keep:
         return ", ".join(f"{choice} in {split}" for split, choice in chosen.items())
     return ", ".join(f"{choice.n_clips} clips in {split}" for split, choice in chosen.items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dheads_cli import console
+from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.words import Spoken, WordBatch, WordSet, WordViews, spoken_words
@@ -52,7 +54,7 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
         torch.set_num_threads(settings.threads)
     torch.manual_seed(recipe.seed)
     corpus = Corpus(Path(recipe.data.path))
-    words = words_of(corpus, recipe.data.train_split)
+    words = words_of(corpus, recipe.data.train_split, recipe.data.limits)
     vocabulary = sorted({spoken.word for spoken in words})
     recogniser = build_recogniser(
         recipe.model, len(vocabulary), target, freeze_audio_encoder=settings.freeze_audio_encoder
@@ -60,7 +62,7 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
     state = begin_or_resume(run_dir, recipe, recogniser, restart, {"vocabulary": vocabulary})
     word_set = partial(make_word_set, recipe, recogniser, corpus, vocabulary)
     data = word_set(words, augmented=True)
-    validation = word_set(words_of(corpus, recipe.data.val_split))
+    validation = word_set(words_of(corpus, recipe.data.val_split, recipe.data.limits))
     prepare_run_dir(run_dir, recipe, state)
     if state.step == 0:
         (run_dir / REPORT).unlink(missing_ok=True)  # of the run that was here
@@ -75,7 +77,8 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
     done = learn(recipe, run_dir, state, data, loss_of, lambda: score_briefly(state, loss_of, validation))
     if state.step < settings.steps:
         return done
-    held_out = {split: spoken_words(corpus, split) for split in corpus.splits if split != recipe.data.train_split}
+    others = [split for split in corpus.splits if split != recipe.data.train_split]
+    held_out = {split: spoken_words(corpus, corpus.clips(split)) for split in others}
     known = set(vocabulary)
     sets = {split: word_set(found) for split, found in held_out.items() if known & {each.word for each in found}}
     taken_for = {split: recognise(state, recogniser, each, target) for split, each in sets.items()}
@@ -85,13 +88,16 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
     return {**done, "words": report}
 
 
-def words_of(corpus: Corpus, split: str) -> list[Spoken]:
-    """The words of a split.
+def words_of(corpus: Corpus, split: str, keep: Mapping[str, Limits]) -> list[Spoken]:
+    """The words of a split's clips whose measures lie within limits.
 
     Raises:
         DheadsError: there are none.
     """
-    if words := spoken_words(corpus, split):
+    choice = choose_clips(corpus.clips(split), keep, f"{corpus.folder}, split {split!r},")
+    if keep:
+        console.info(f"split {split}: data.keep leaves {choice}")
+    if words := spoken_words(corpus, choice.clips):
         return words
     raise DheadsError(
         f"{corpus.folder}: no clip of the split {split!r} has words with their times (GRID's .align files, read by "
