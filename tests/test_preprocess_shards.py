@@ -116,6 +116,25 @@ def test_a_killed_clearing_away_leaves_nothing_that_is_taken_for_done(done: Path
     assert n_operations > 4
 
 
+def test_overwrite_makes_a_finished_corpus_anew(done: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    prepare(out, RECORD, overwrite=True)
+    assert sorted(write(out)) == sorted(clip.id for clip in CLIPS)
+    assert contents(out) == contents(done)
+
+
+def test_overwrite_goes_on_with_what_is_being_made(done: Path, interrupted: Path) -> None:
+    prepare(interrupted, RECORD, overwrite=True)
+    assert len(write(interrupted)) == 2
+    assert contents(interrupted) == contents(done)
+
+
+def test_other_versions_of_what_makes_the_bytes_are_named(done: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    with pytest.raises(DheadsError, match=r"was made with other settings \(size\) and versions \(av\)"):
+        prepare(out, RECORD | {"settings": {"size": 32}, "packages": {"av": "18.0"}}, overwrite=False)
+
+
 @pytest.fixture
 def interrupted(tmp_path: Path) -> Path:
     """The corpus as Ctrl-C leaves it in the middle of a shard, after clip5, clip0, clip1 and clip2."""

@@ -79,8 +79,12 @@ def process_clips(clips: Sequence[ClipSource], settings: Preprocess) -> Generato
 
 def versions_of(settings: Preprocess) -> dict[str, str]:
     """Versions of what decides the bytes of a clip, on the machine that asks."""
-    packages = ("dheads", "numpy", "opencv-python", "av")
-    return {name: version(name) for name in packages} | {"detector": _detector_version(settings)}
+    return {"dheads": version("dheads"), "detector": _detector_version(settings), **_packages()}
+
+
+def _packages() -> dict[str, str]:
+    """Versions of the packages that decode, find faces, warp and encode."""
+    return {name: version(name) for name in ("av", "numpy", "opencv-python", "mediapipe", "face-alignment")}
 
 
 def _detector_version(settings: Preprocess) -> str:
@@ -97,6 +101,7 @@ def _provenance(corpus: Path, listing: CorpusListing, settings: Preprocess) -> d
         "clips_sha256": clips_digest([(clip.split, clip.id) for clip in listing.clips]),
         "dheads": version("dheads"),
         "detector": _detector_version(settings),
+        "packages": _packages(),
         "mean_face": align.MEAN_FACE_VERSION,
         "settings": settings.model_dump(exclude=NOT_OF_THE_BYTES),
     }

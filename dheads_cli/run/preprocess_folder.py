@@ -41,6 +41,8 @@ def alone_in(out: Path) -> Iterator[None]:
 def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
     """Make sure that what is in the output folder was made in the same way, or clear it.
 
+    With `overwrite`, a finished corpus is cleared, and one made otherwise; one that is being made in this way goes on.
+
     Raises:
         DheadsError: it holds other things, or a corpus made otherwise and `overwrite` is not given.
     """
@@ -49,7 +51,8 @@ def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
     record.with_name(record.name + ".part").unlink(missing_ok=True)  # of a call that was killed as it began
     if any(out.iterdir()) and not record.is_file():
         raise DheadsError(f"{out} is not empty and was not made by `dheads preprocess`: name another folder.")
-    if record.is_file() and record.read_text(encoding="utf-8") != text:
+    differs = record.is_file() and record.read_text(encoding="utf-8") != text
+    if differs or (overwrite and (out / shards.MANIFEST).is_file()):
         if not overwrite:
             before = yaml.safe_load(record.read_text(encoding="utf-8"))
             raise DheadsError(
@@ -62,11 +65,15 @@ def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def _differences(before: Any, now: Mapping[str, Any]) -> str:
-    """Names of the values that differ between two records of provenance."""
-    old = {**before, **before.get("settings", {})} if isinstance(before, dict) else {}
-    new = {**now, **now["settings"]}
-    names = [name for name in new if name != "settings" and old.get(name) != new[name]]
-    return f"settings ({', '.join(names)})"
+    """Names of the values, and of the packages' versions, that differ between two records of provenance."""
+    old = before if isinstance(before, dict) else {}
+    old = {**old, **old.get("settings", {})}
+    settings = {**now, **now["settings"]}
+    names = [name for name in settings if name not in ("settings", "packages") and old.get(name) != settings[name]]
+    known = old.get("packages", {})
+    packages = [name for name, version in now.get("packages", {}).items() if known.get(name) != version]
+    parts = {"settings": names, "versions": packages}
+    return " and ".join(f"{what} ({', '.join(which)})" for what, which in parts.items() if which)
 
 
 def _remove(out: Path) -> None:
