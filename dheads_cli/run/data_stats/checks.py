@@ -23,7 +23,7 @@ ODD_R = 0.8  # of a clip's eyes and its speaker's mean; GRID has 0.92 and more, 
 LAG_EARLY_S, LAG_LATE_S = -0.08, 0.12  # of lips behind sound that is in step; GRID has 0.04 s and r = 0.38
 MIN_R = 0.1  # correlation below which lips and sound have little to do with each other
 MIN_ERRORS = 4  # standard errors that the greatest correlation must be above 0 to mean anything
-# What no two splits share, by the layout's way of splitting (data/corpora.py); LRW's own splits share words.
+# What no two splits share, by the layout's way of splitting (data/corpora/); LRW's own splits share words.
 SPLIT_BY = {"grid": "text", "crema": "speaker", "folder": "speaker", "lrw": "video"}
 
 

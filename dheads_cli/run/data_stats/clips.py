@@ -23,7 +23,7 @@ POINTS_A_CLIP = 3  # frames whose landmarks are kept
 ENVELOPE_HZ = 100  # minima and maxima of the sound, for drawing it
 N_SPEAKERS = 10  # with a mean face each
 MIN_CLIPS = 4  # fewer clips look sharp together wherever their faces are
-UNKNOWN_SPEAKER = "unknown"  # whom a corpus does not name (data/corpora.py): many people, so no mean of one
+UNKNOWN_SPEAKER = "unknown"  # whom a corpus does not name (data/corpora/): many people, so no mean of one
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
