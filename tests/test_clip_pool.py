@@ -75,15 +75,18 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
-def test_ctrl_c_while_processes_start_says_nothing_else(tmp_path: Path) -> None:
+def test_ctrl_c_while_processes_start_ends_all_of_them(tmp_path: Path) -> None:
     code = (
         "import os, signal; from test_clip_pool import process_all, slow; from threading import Timer;"
         "Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); list(process_all(slow, range(2), 2, 600))"
     )
     environment = {**os.environ, "PIDS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
-    assert ended.stderr.count("Traceback") == 1
-    assert ended.stderr.rstrip().endswith("KeyboardInterrupt")
+    # The error stream is open as long as any of the processes is: run() would wait for the last of them.
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, timeout=40, check=False
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in ended.stderr
 
 
 def once(folder: Path) -> str:
