@@ -50,11 +50,10 @@ def loudness(waveform: NDArray[np.float32], n_frames: int, sample_rate: int) -> 
     return np.asarray(np.maximum(levels, levels.max() - FLOOR_DB / 10 * math.log(10)).mean(axis=0))
 
 
-def quickened(signal: Signal) -> Signal:
-    """A signal [F] less its running mean over QUICK_FRAMES, the ends repeated."""
-    half = QUICK_FRAMES // 2
-    padded = np.pad(signal, half, mode="edge")
-    return np.asarray(signal - np.convolve(padded, np.full(QUICK_FRAMES, 1 / QUICK_FRAMES), mode="valid"))
+def quickened(signal: Signal, width: int = QUICK_FRAMES) -> Signal:
+    """A signal [F] less its centred running mean over `width` frames, an odd number; the ends are repeated."""
+    padded = np.pad(signal, width // 2, mode="edge")
+    return np.asarray(signal - np.convolve(padded, np.full(width, 1 / width), mode="valid"))
 
 
 def correlations(opening: Signal, loud: Signal, lags: range) -> Signal:

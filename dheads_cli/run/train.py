@@ -14,13 +14,13 @@ from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
-from dheads_cli.model.build import Parts, build_model, choose_device, choose_precision
+from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.sample_grid import save_sample_grid
-from dheads_cli.run.training_loop import Pictures, learn
+from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
 
 N_VALIDATION = 128  # frames of the validation loss, the same ones each time
@@ -45,11 +45,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         DheadsError: no usable shards, a run of another recipe is there, or the loss is no longer finite.
     """
     settings = recipe.train
-    target = choose_device(device)
-    precision = choose_precision(settings.precision, target)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    torch.manual_seed(recipe.seed)
+    target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
     state = begin_or_resume(run_dir, recipe, parts, restart)
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)

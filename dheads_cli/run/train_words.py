@@ -18,11 +18,10 @@ from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.words import Spoken, WordBatch, WordSet, WordViews, spoken_words
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.words import Recogniser, build_recogniser
 from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
-from dheads_cli.run.training_loop import learn
+from dheads_cli.run.training_loop import begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
 from dheads_cli.run.word_report import REPORT, make_report, show, write
 
@@ -48,11 +47,7 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
         DheadsError: no usable shards, a run of another recipe is there, or the loss is no longer finite.
     """
     settings = recipe.train
-    target = choose_device(device)
-    precision = choose_precision(settings.precision, target)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    torch.manual_seed(recipe.seed)
+    target, precision = begin(recipe, device)
     corpus = Corpus(Path(recipe.data.path))
     words = words_of(corpus, recipe.data.train_split, recipe.data.limits)
     vocabulary = sorted({spoken.word for spoken in words})

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dheads_cli import console
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
+from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.recipe_tasks import AnyRecipe
 from dheads_cli.run.training_state import State, checkpoint_path, save
 
@@ -48,6 +49,15 @@ class Pictures:
 
     every: int
     draw: Callable[[int], None]
+
+
+def begin(recipe: AnyRecipe, device: str) -> tuple[torch.device, torch.dtype]:
+    """Set torch's threads and seed as the recipe says, before a model is built; the device and the precision."""
+    target = choose_device(device)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    torch.manual_seed(recipe.seed)
+    return target, choose_precision(recipe.train.precision, target)
 
 
 def learn(

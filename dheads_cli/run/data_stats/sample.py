@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,7 @@ def read_descriptions(columns: Columns, folder: Path, seed: int) -> Descriptions
 
 
 def _description(folder: Path, row: shards.ManifestRow) -> dict[str, Any]:
-    only = {name: place for name, place in row.members.items() if name == "json"}
-    described: dict[str, Any] = json.loads(shards.members_in(folder / row.shard, replace(row, members=only))["json"])
+    described: dict[str, Any] = json.loads(shards.members_in(folder / row.shard, row, ("json",))["json"])
     return described
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dheads_cli.data.lip_sound import quickened
 from dheads_cli.data.mouth import shifted
 
 MAX_LAG_S = 0.6
@@ -70,11 +71,7 @@ def correlations(opening: NDArray[np.float64], loudness: NDArray[np.float64], fp
 
 def without_slow(trace: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
     """A trace [F] less its centred moving average over SLOW_S."""
-    half = max(1, round(SLOW_S * fps / 2 - 0.5))
-    width = 2 * half + 1
-    padded = np.pad(trace, half, mode="edge")
-    fast: NDArray[np.float64] = trace - np.convolve(padded, np.full(width, 1 / width), mode="valid")
-    return fast
+    return quickened(trace, 2 * max(1, round(SLOW_S * fps / 2 - 0.5)) + 1)
 
 
 def lag_curve(of_clips: Sequence[NDArray[np.float64]], fps: float) -> LagCurve | None:
