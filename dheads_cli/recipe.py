@@ -289,6 +289,13 @@ class Train(Optimisation):
     mouth_margin: Fraction = Field(5 / 128, description="Growth of the mouth box on each side, share of the width.")
     motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma uniform in 0 ... this.")
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
+    audio_drop: Fraction = Field(
+        0.0, description="Share of samples without audio (zeros), so that sample.guidance.audio can be had."
+    )
+    identity_drop: Fraction = Field(
+        0.0,
+        description="Share of samples without the identity frame (gray in its place), for sample.guidance.identity.",
+    )
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
