@@ -1,16 +1,20 @@
-"""Condition dropout: what stands for a condition that is taken away, and when it is."""
+"""Condition dropout, and guidance against known answers: scores by autograd, the means of guided Gaussians."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from dheads_cli import registry
 from dheads_cli.data.dataset import Batch
+from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_unet
-from dheads_cli.model.diffusion import Objective, cosine_schedule
-from dheads_cli.model.guidance import ConditionDropout, Conditions
-from dheads_cli.recipe import Model
+from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Objective, cosine_schedule
+from dheads_cli.model.generate import Continuity, NoiseStreams, generate
+from dheads_cli.model.guidance import ConditionDropout, Conditions, Guidance
+from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe_io import load_recipe, overridden
 from dheads_cli.run.train import TrainingLoss
 
 
@@ -102,3 +106,158 @@ def test_a_dropped_identity_frame_is_not_what_the_output_is_added_to():
         dropped = replace(loss_of, dropout=ConditionDropout(identity=1.0))(batch, 1)["simple"]
     assert given.tolist() == [0] * 4
     torch.testing.assert_close(dropped, (batch.x_0**2).mean(dim=(1, 2, 3)))
+
+
+# Guidance
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+def test_the_guided_score_is_that_of_the_sharpened_density(scale):
+    schedule, t = cosine_schedule(100), 40
+    abar = float(schedule.alphas_cumprod[t])
+    x_t = torch.linspace(-2, 2, 48, dtype=torch.float64).view(1, 3, 4, 4).requires_grad_()
+    with_audio, without = (0.3, 0.2), (-0.1, 0.5)  # mean and standard deviation of x_0
+
+    def log_density(mean: float, std: float) -> Tensor:
+        return torch.distributions.Normal(abar**0.5 * mean, (abar * std**2 + 1 - abar) ** 0.5).log_prob(x_t)
+
+    def seen(mean: float, std: float) -> Tensor:
+        """E[x_0 | x_t] by Tweedie's formula."""
+        (score,) = torch.autograd.grad(log_density(mean, std).sum(), x_t)
+        return (x_t + (1 - abar) * score) / abar**0.5
+
+    x_0 = torch.cat([seen(*with_audio), seen(*without)])
+    both = Denoised(x_0, (x_t - abar**0.5 * x_0) / (1 - abar) ** 0.5, None)
+    guided = Guidance({"audio": scale}).combined(both)
+    sharpened = scale * log_density(*with_audio) + (1 - scale) * log_density(*without)
+    (score,) = torch.autograd.grad(sharpened.sum(), x_t)
+    torch.testing.assert_close(-guided.eps / (1 - abar) ** 0.5, score)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "identity_residual"])
+def test_guiding_x_0_and_guiding_eps_is_one_thing(prediction):
+    draws = torch.Generator().manual_seed(0)
+    output, x_t, identity = torch.randn(3, 6, 3, 4, 4, generator=draws, dtype=torch.float64)
+    x_t, abar = x_t[:2].repeat(3, 1, 1, 1), torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64)
+    guidance = Guidance({"audio": 2.5, "motion": 0.5})
+    guided = guidance.combined(PREDICTIONS[prediction](output, x_t, abar, identity))
+    torch.testing.assert_close(0.3**0.5 * guided.x_0 + 0.7**0.5 * guided.eps, x_t[:2], atol=1e-5, rtol=0)
+
+
+def test_the_variance_is_that_of_the_pass_with_all_conditions():
+    seen = Denoised(torch.randn(4, 3, 1, 1), torch.randn(4, 3, 1, 1), torch.arange(4.0).view(4, 1, 1, 1))
+    nu = Guidance({"audio": 2}).combined(seen).nu
+    assert nu is not None
+    assert nu.flatten().tolist() == [0, 1]
+
+
+class Gaussian(nn.Module):
+    """An exact network for Gaussian frames: each condition that is there adds to their mean; notes its batches."""
+
+    n_motion_frames, grayscale_motion, std = 1, False, 0.05
+
+    def __init__(self, prediction: str = "eps", **means: float):
+        super().__init__()
+        self.prediction, self.means, self.batches = prediction, means, []
+        self.motion: list[Tensor] = []
+
+    def forward(self, x_t, t, identity, motion, audio, level):
+        self.batches.append(len(x_t))
+        self.motion.append(motion)
+        there = {"audio": audio, "identity": identity, "motion": motion - identity}
+        mean = torch.full((len(x_t),), self.means.get("always", 0.0))
+        for name, shown in there.items():
+            mean += self.means.get(name, 0.0) * shown.flatten(1).any(1)
+        mean = mean.view(-1, 1, 1, 1)
+        abar = SCHEDULE.alphas_cumprod[t].view(-1, 1, 1, 1).float()
+        x_0 = mean + abar**0.5 * self.std**2 / (abar * self.std**2 + 1 - abar) * (x_t - abar**0.5 * mean)
+        return x_0 - identity if self.prediction == "identity_residual" else (x_t - abar**0.5 * x_0) / (1 - abar) ** 0.5
+
+
+SCHEDULE = cosine_schedule(1000)
+ALL = {"audio": 2.0, "identity": 0.5, "motion": 3.0}
+
+
+def frames_of(unet: Gaussian, sampler: str = "dpmpp_2m", seeds=(0,), n: int = 2, scales=None, **continuity):
+    """[F, B, 3, 16, 16]: frames drawn by one of the samplers, in 8 steps."""
+    identity = torch.full((len(seeds), 3, 16, 16), -0.25)
+    windows = [torch.full((len(seeds), 5, 2), 1.0)] * n
+    guidance = None if scales is None else Guidance(scales)
+    drawn = generate(
+        unet, SCHEDULE, registry.build("samplers", sampler, {"steps": 8}), unet.prediction, identity, windows,
+        continuity=Continuity(**continuity), noise=NoiseStreams(seeds, torch.device("cpu")), guidance=guidance,
+    )  # fmt: skip
+    return torch.stack(list(drawn))
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m", "unipc", "heun"])
+@pytest.mark.parametrize("prediction", ["eps", "identity_residual"])
+def test_with_every_sampler_a_guided_gaussian_is_the_one_of_the_guided_mean(sampler, prediction):
+    means = {"always": -0.1, "audio": 0.1, "identity": 0.2, "motion": 0.04}
+    guided = frames_of(Gaussian(prediction, **means), sampler, scales=ALL)
+    # The first frame has no motion to be guided by: the identity frame stands for all that was before it.
+    for frame, mean in ((0, -0.1 + 2 * 0.1 + 0.5 * 0.2), (1, -0.1 + 2 * 0.1 + 0.5 * 0.2 + 3 * 0.04)):
+        exact = frames_of(Gaussian(prediction, always=mean), sampler)[frame]
+        torch.testing.assert_close(guided[frame], exact, atol=2e-3, rtol=0)  # eps is float32
+        assert guided[frame].mean().item() == pytest.approx(mean, abs=4 * 0.05 / (3 * 16 * 16) ** 0.5)
+
+
+def test_scales_of_1_are_free_and_change_no_byte():
+    plain, ones = Gaussian(audio=0.1), Gaussian(audio=0.1)
+    drawn = frames_of(plain, seeds=(1, 2), motion_noise=0.3)
+    again = frames_of(ones, seeds=(1, 2), motion_noise=0.3, scales={"audio": 1.0, "identity": 1.0, "motion": 1.0})
+    assert torch.equal(drawn, again)
+    assert plain.batches == ones.batches == [2] * 16
+
+
+def test_each_guided_condition_adds_a_pass_to_the_one_batch():
+    for scales, passes in (({"audio": 2.0, "motion": 1.0}, 2), (ALL, 4)):
+        unet = Gaussian(audio=0.1)
+        frames_of(unet, seeds=(1, 2), scales=scales)
+        assert unet.batches == [2 * passes] * 16
+
+
+def test_all_passes_see_the_same_noise_on_motion_frames():
+    unet = Gaussian()
+    frames_of(unet, n=1, scales={"audio": 2.0, "motion": 2.0}, motion_noise=0.5)
+    assert all(torch.equal(motion[0], motion[1]) and torch.equal(motion[0], motion[2]) for motion in unet.motion)
+    assert 0.4 < (unet.motion[0] + 0.25).std().item() < 0.6
+
+
+def test_a_guided_clip_does_not_depend_on_its_batch():
+    alone = frames_of(Gaussian(audio=0.1, motion=0.1), seeds=(7,), scales=ALL, motion_noise=0.2)
+    together = frames_of(Gaussian(audio=0.1, motion=0.1), seeds=(3, 7), scales=ALL, motion_noise=0.2)
+    assert torch.equal(alone[:, 0], together[:, 1])
+
+
+# Recipes
+
+
+def a_recipe(**sections: dict) -> Recipe:
+    return Recipe.model_validate({"name": "small", **sections})
+
+
+@pytest.mark.parametrize("condition", ["audio", "identity", "motion"])
+def test_a_model_never_trained_without_a_condition_is_not_guided_by_it(condition):
+    with pytest.raises(DheadsError) as caught:
+        overridden(a_recipe(), [f"sample.guidance.{condition}=2"], "sample")
+    assert str(caught.value) == (
+        f"--set sample.guidance.{condition}=2: sample.guidance.{condition}: must be 1 (off): "
+        f"the model is never trained without {condition} (train.{condition}_drop is 0)"
+    )
+    trained = a_recipe(train={f"{condition}_drop": 0.1})
+    changed = overridden(trained, [f"sample.guidance.{condition}=2"], "sample")
+    assert getattr(changed.sample.guidance, condition) == 2
+
+
+def test_a_model_without_motion_frames_is_not_guided_by_them():
+    recipe = a_recipe(model={"n_motion_frames": 0}, train={"motion_drop": 0.1})
+    with pytest.raises(DheadsError, match=r"guidance\.motion: must be 1 \(off\): model\.n_motion_frames is 0"):
+        overridden(recipe, ["sample.guidance.motion=2"], "sample")
+
+
+def test_a_recipe_whose_guidance_was_not_trained_for_is_refused_in_its_line(tmp_path):
+    path = tmp_path / "guided.yaml"
+    path.write_text("name: guided\nsample:\n  guidance:\n    audio: 2.0\n")
+    with pytest.raises(DheadsError, match=r"guided\.yaml:4:\d+: sample\.guidance\.audio: must be 1 \(off\)"):
+        load_recipe(str(path))
