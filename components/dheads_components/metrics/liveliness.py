@@ -90,7 +90,6 @@ def flicker(frames: Frames, without: Box) -> float:
     outside = np.ones(frames.shape[1:3], dtype=bool)
     outside[without] = False
     differences = [
-        float(np.abs(after[outside].astype(np.int16) - before[outside]).mean())
-        for before, after in pairwise(frames)
+        float(np.abs(after[outside].astype(np.int16) - before[outside]).mean()) for before, after in pairwise(frames)
     ]
     return float(np.mean(differences))
