@@ -56,7 +56,7 @@ class Blinks:
         self._seconds += len(closure) / clip.fps
         self._durations += durations
         rate = {"blinks [1/s]": len(found) / len(closure) * clip.fps}
-        return rate | ({"blink duration [s]": float(np.median(durations))} if durations else {})
+        return {**rate, **({"blink duration [s]": float(np.median(durations))} if durations else {})}
 
     def compute(self) -> dict[str, float]:
         """All blinks over all seconds, and the median duration of all blinks."""

@@ -114,7 +114,7 @@ def _over_clips(slopes: list[Slope]) -> Slope:
 
 
 def _named(slopes: dict[str, Slope]) -> dict[str, float]:
-    named = {}
+    named: dict[str, float] = {}
     for name, slope in slopes.items():
         unit = f"[{UNITS[name]}]"
         named |= {

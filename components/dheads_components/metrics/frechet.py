@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class Frechet:
-    """Fréchet distance of generated to real frames over dlib's face embeddings (metric `csim`: [128], length 1), x 1000.
+    """Fréchet distance of generated to real frames over dlib's face embeddings (as `csim` has them), x 1000.
 
     FD = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)) (Heusel et al. 2017), which is biased upwards, the more the
     fewer frames there are. So both distances are taken between halves of the clips, split within each speaker, mean

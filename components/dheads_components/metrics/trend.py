@@ -55,8 +55,8 @@ def _lines(values: Array) -> tuple[Array, Array, Array, Array]:
     """For each rho the least squares line of whitened values: its slope, its summed squared residuals, the slope's
     standard error for unit noise, and the logarithm of what the likelihood has besides the residuals; [R] each."""
     n = len(values)
-    steps = np.arange(n) - (n - 1) / 2
-    ones, times, y = (_whitened(each) for each in (np.ones(n), steps, values))  # [R, N]
+    steps = np.arange(n, dtype=np.float64) - (n - 1) / 2
+    ones, times, y = _whitened(np.ones(n)), _whitened(steps), _whitened(values)  # [R, N]
     normal = np.array([[(a * b).sum(axis=1) for b in (ones, times)] for a in (ones, times)])  # [2, 2, R]
     right = np.array([(a * y).sum(axis=1) for a in (ones, times)])  # [2, R]
     determinant = normal[0, 0] * normal[1, 1] - normal[0, 1] ** 2
