@@ -296,12 +296,30 @@ class Train(Optimisation):
     mouth_margin: Fraction = Field(5 / 128, description="Growth of the mouth box on each side, share of the width.")
     motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma uniform in 0 ... this.")
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
+    audio_drop: Fraction = Field(
+        0.0, description="Share of samples without audio (zeros), so that sample.guidance.audio can be had."
+    )
+    identity_drop: Fraction = Field(
+        0.0,
+        description="Share of samples without the identity frame (gray in its place), for sample.guidance.identity.",
+    )
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
     warp: Fraction = Field(
         0.0, description="Strength of random deformations (size, proportions, turn, place, bends), alike in all frames."
     )
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
+
+
+class Guidance(Section):
+    """How strongly each condition counts when frames are drawn; 1 is off, and every other costs an evaluation a step.
+
+    docs/SAMPLERS.md has the equation.
+    """
+
+    audio: float = Field(1.0, ge=0, description="Scale of the audio; needs a model with train.audio_drop.")
+    identity: float = Field(1.0, ge=0, description="Scale of the identity frame; needs train.identity_drop.")
+    motion: float = Field(1.0, ge=0, description="Scale of the motion frames; needs train.motion_drop.")
 
 
 class Sample(Section):
@@ -317,6 +335,7 @@ class Sample(Section):
     stabilize_every: Positive | None = Field(
         None, description="Every so many frames the identity frame takes the oldest motion frame's place; None never."
     )
+    guidance: Guidance = Field(Guidance(), description="Classifier-free guidance, one scale for each condition.")
     batch_size: Positive = Field(12, description="Clips drawn together.")
 
 
@@ -342,6 +361,19 @@ class Recipe(Section):
     train: Train = Field(Train(), description="Objective and optimiser.")
     sample: Sample = Field(Sample(), description="Drawing videos.")
     evaluate: Evaluate = Field(Evaluate(), description="Scoring.")
+
+    @field_validator("sample")
+    @classmethod
+    def _guides_by_what_can_be_dropped(cls, sample: Sample, info: ValidationInfo) -> Sample:
+        train, model = info.data.get("train"), info.data.get("model")
+        for condition in (name for name, scale in sample.guidance if scale != 1):
+            told = {"condition": condition, "below": ("sample", "guidance", condition)}
+            if condition == "motion" and model and not model.n_motion_frames:
+                raise PydanticCustomError("misfit", "must be 1 (off): model.n_motion_frames is 0", told)
+            if train and not getattr(train, f"{condition}_drop"):
+                text = "must be 1 (off): the model is never trained without {condition} (train.{condition}_drop is 0)"
+                raise PydanticCustomError("misfit", text, told)
+        return sample
 
 
 # Which registry group a component of each recipe path comes from.

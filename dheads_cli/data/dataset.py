@@ -207,7 +207,7 @@ class TrainingSet:
         if views.warp:
             source = random_warp(pictures.shape[1], views.warp, rng)
             pictures, mask = np.stack([warp(picture, source) for picture in pictures]), warp_mask(mask, source)
-        frames = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+        frames = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1
         frames = jitter_colour(frames, views.colour_jitter, rng)
         if rng.random() < views.flip:
             frames, mask = frames[..., ::-1], mask[..., ::-1]

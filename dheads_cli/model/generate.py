@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Schedule, to_grayscale
+from dheads_cli.model.guidance import Conditions, Guidance
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import Noise, Sampler
 
@@ -44,6 +45,7 @@ def generate(
     continuity: Continuity,
     noise: Noise,
     frame_noise: Noise | None = None,
+    guidance: Guidance | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Draw the frames of B clips side by side.
@@ -61,6 +63,8 @@ def generate(
         continuity: how a frame takes up from those before it.
         noise: source of all random draws: for each frame x_T first, then the motion frames' noise, then the sampler's.
         frame_noise: source of x_T; None is `noise`.
+        guidance: how strongly each condition counts; None is as the network has learned it. Its passes go through the
+            network as one batch, and see the same noise.
         precision: of the network's arithmetic; the diffusion itself is float32.
 
     Yields:
@@ -68,7 +72,9 @@ def generate(
     """
     device = identity.device
     motion: deque[Tensor] = deque([identity] * unet.n_motion_frames, maxlen=unet.n_motion_frames)
-    level = torch.full((len(identity),), continuity.motion_noise, device=device) if continuity.motion_noise else None
+    guidance = guidance or Guidance()
+    n_seen = len(guidance.repeated(identity))  # P B
+    level = torch.full((n_seen,), continuity.motion_noise, device=device) if continuity.motion_noise else None
     autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
     warm = schedule.until(continuity.warm_start) if continuity.warm_start else None
     frame: Tensor | None = None
@@ -80,16 +86,19 @@ def generate(
         shown = list(motion)
         if shown and continuity.stabilize_every and k and k % continuity.stabilize_every == 0:
             shown[0] = identity
-        motion_frames = stack_motion(shown, identity, unet.grayscale_motion)
+        given = guidance.passes(Conditions(identity, shown, audio_window))
+        motion_frames = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         if continuity.motion_noise:
-            motion_frames = motion_frames + continuity.motion_noise * noise(tuple(motion_frames.shape))
+            drawn = noise((len(identity), *motion_frames.shape[1:]))
+            motion_frames = motion_frames + continuity.motion_noise * guidance.repeated(drawn)
 
-        def denoise(x_t: Tensor, t: int, motion_frames: Tensor = motion_frames, y: Tensor = audio_window) -> Denoised:
+        def denoise(x_t: Tensor, t: int, given: Conditions = given, motion_frames: Tensor = motion_frames) -> Denoised:
+            x_t = guidance.repeated(x_t)
             step = torch.full((len(x_t),), t, device=device)
             with autocast:
-                output = unet(x_t, step, identity, motion_frames, y, level)
+                output = unet(x_t, step, given.identity, motion_frames, given.audio, level)
             abar = schedule.alpha_cumprod_at(t).to(device)
-            return PREDICTIONS[prediction](output, x_t, abar, identity)
+            return guidance.combined(PREDICTIONS[prediction](output, x_t, abar, given.identity))
 
         frame = sampler(denoise, x_t, steps, noise)
         motion.append(frame)

@@ -14,6 +14,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate
+from dheads_cli.model.guidance import Guidance
 from dheads_cli.recipe import Component, Recipe, Sample
 from dheads_cli.recipe_io import overridden
 
@@ -30,7 +31,8 @@ def chosen_settings(
         sets: `sample.KEY=VALUE` each, after the others: `sample.sampler.steps=5` is an option of the sampler chosen.
 
     Raises:
-        DheadsError: a setting is wrong, or the network was not trained to be told of noise on motion frames.
+        DheadsError: a setting is wrong, the network was not trained to be told of noise on motion frames, or not
+            without a condition that is to guide it.
     """
     chosen: dict[str, Any] = {"sampler": sampler, "motion_noise": motion_noise}
     chosen = {key: value for key, value in chosen.items() if value is not None}
@@ -74,5 +76,6 @@ def draw_frames(
         audio_windows,
         continuity=Continuity(settings.motion_noise, settings.warm_start, settings.stabilize_every),
         noise=NoiseStreams(seeds, device),
+        guidance=Guidance(settings.guidance.model_dump()),
         precision=choose_precision(recipe.train.precision, device),
     )

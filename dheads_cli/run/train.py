@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dheads_cli.data.shards import Corpus
 from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
+from dheads_cli.model.guidance import ConditionDropout, Conditions
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.sample_grid import save_sample_grid
@@ -59,7 +60,9 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         vlb_weight=settings.vlb_weight,
         lip_sync_weight=settings.lip_sync_weight,
     )
-    loss_of = TrainingLoss(parts, objective, target, precision, recipe.seed)
+    dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
+    loss_of = TrainingLoss(parts, objective, target, precision, recipe.seed, dropout)
+    of_conditional = replace(loss_of, dropout=ConditionDropout())  # what is watched is the model with all it is given
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
@@ -72,7 +75,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         state,
         data,
         loss_of,
-        lambda: {"val_loss": validation_loss(recipe, state, loss_of, validation)},
+        lambda: {"val_loss": validation_loss(recipe, state, of_conditional, validation)},
         draw if settings.sample_every else None,
     )
 
@@ -129,6 +132,7 @@ class TrainingLoss:
         device: where it runs.
         precision: of the forward pass; the loss is float32.
         seed: the run's.
+        dropout: how often a condition is taken away.
     """
 
     parts: Parts
@@ -136,31 +140,43 @@ class TrainingLoss:
     device: torch.device
     precision: torch.dtype
     seed: int
+    dropout: ConditionDropout = field(default_factory=ConditionDropout)
 
     def __call__(self, batch: Batch, noise_seed: int) -> dict[str, Tensor]:
         """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises."""
-        schedule, unet, encoder = self.parts.schedule, self.parts.unet, self.parts.audio_encoder
+        schedule, unet = self.parts.schedule, self.parts.unet
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
         t = torch.randint(schedule.n_timesteps, (len(batch.x_0),), generator=generator)
         eps = torch.randn(batch.x_0.shape, generator=generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
-        motion = stack_motion([frame.to(self.device) for frame in batch.motion], identity, unet.grayscale_motion)
+        given = Conditions(identity, [frame.to(self.device) for frame in batch.motion], self.hear(batch))
+        given = self.dropout(given, generator)
+        motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         level = None
         if unet.motion_noise_embed is not None:
             level = batch.motion_noise.to(self.device)
             noise = torch.randn(motion.shape, generator=generator).to(self.device)
             motion = motion + level.view(-1, 1, 1, 1) * noise
         x_t = q_sample(schedule, x_0, t, eps)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            audio = batch.audio.to(self.device)
-            if batch.audio_index is not None:
-                n_frames = batch.audio_index.shape[1] + 2 * encoder.context_frames
-                embeddings = encoder(audio, n_frames)
-                index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
-                audio = embeddings.gather(1, index)
-            output = unet(x_t, t.to(self.device), identity, motion, audio, level)
+        with self.autocast():
+            output = unet(x_t, t.to(self.device), given.identity, motion, given.audio, level)
         mask = batch.mouth_mask.to(self.device)
-        return training_losses(self.objective, schedule, output, x_0, x_t, eps, t, identity, mask)
+        return training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
+
+    def hear(self, batch: Batch) -> Tensor:
+        """The batch's audio windows [B, K, D]."""
+        audio = batch.audio.to(self.device)
+        if batch.audio_index is None:
+            return audio
+        encoder = self.parts.audio_encoder
+        with self.autocast():
+            embeddings = encoder(audio, batch.audio_index.shape[1] + 2 * encoder.context_frames)
+        index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
+        return embeddings.gather(1, index)
+
+    def autocast(self) -> torch.autocast:
+        """The forward pass's arithmetic."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
 @torch.no_grad()
