@@ -300,6 +300,19 @@ def test_sampling_writes_clips_that_point_at_their_references(folder, unbroken, 
         sample(unbroken, split="test", out=out, device="cpu")
 
 
+def test_a_model_trained_with_dropped_conditions_is_guided_and_repeats_itself(folder, tmp_path):
+    dropping = recipe(folder, steps=2, audio_drop=0.5, identity_drop=0.5, motion_drop=0.5)
+    train(dropping, tmp_path / "run", device="cpu")
+    scales = [f"sample.guidance.{condition}=2" for condition in ("audio", "identity", "motion")]
+    made = [
+        sample(tmp_path / "run", split="val", limit=1, out=tmp_path / name, device="cpu", sets=sets)
+        for name, sets in (("guided", scales), ("again", scales), ("plain", []))
+    ]
+    guided, again, plain = (next(folder.glob("*.mp4")).read_bytes() for folder in made)
+    assert guided == again != plain
+    assert "audio: 2.0" in (made[0] / "sample.yaml").read_text()
+
+
 def test_shuffled_clips_have_another_clips_sound(folder, unbroken, tmp_path):
     from dheads_cli.data.samples import read_samples
 
