@@ -101,6 +101,7 @@ def training_set(
         motion_drop=settings.motion_drop,
         flip=settings.flip,
         colour_jitter=settings.colour_jitter,
+        warp=settings.warp,
         speaker_balance=recipe.data.speaker_balance,
         motion_noise_levels=settings.motion_noise_levels,
         motion_noise_per_frame=recipe.model.motion_noise_per_frame,
