@@ -42,6 +42,7 @@ class Component(BaseModel):
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+NoiseLevel = Annotated[float, Field(ge=0)]
 
 
 class Preprocess(Section):
@@ -159,6 +160,12 @@ class Model(Section):
     audio_context: int = Field(2, ge=0, le=16, description="m_y: audio embeddings on either side of the target's.")
     grayscale_motion: bool = Field(False, description="Show motion frames in gray, so that identity is x_Id's alone.")
     noised_motion: bool = Field(False, description="Tell the network the level of noise on its motion frames.")
+    motion_noise_per_frame: bool = Field(
+        False,
+        validate_default=True,
+        description="Each motion frame has a level of noise of its own, and the network is told each "
+        "(Diffusion Forcing); needs noised_motion.",
+    )
     identity_last: bool = Field(
         False, description="Input channels: noised, motion, identity (the release); else noised, identity, motion."
     )
@@ -173,6 +180,13 @@ class Model(Section):
     n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
 
     # Field by field, so that these are reported beside all other mistakes of the section.
+
+    @field_validator("motion_noise_per_frame")
+    @classmethod
+    def _levels_are_told(cls, per_frame: bool, info: ValidationInfo) -> bool:
+        if per_frame and info.data.get("noised_motion") is False:
+            raise PydanticCustomError("misfit", "needs noised_motion: true: the network is told no level without it")
+        return per_frame
 
     @field_validator("channel_mult")
     @classmethod
@@ -262,9 +276,15 @@ class Optimisation(Section):
     checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
+    weights: str | None = Field(
+        None,
+        description="Run, checkpoint or shipped model whose weights training begins with (fine-tuning), its moving "
+        "average as sampled from; None begins anew.",
+    )
     audio_encoder_weights: str | None = Field(
         None,
-        description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew.",
+        description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew, or "
+        "with that of `weights`.",
     )
     freeze_audio_encoder: bool = Field(False, description="Keep the audio encoder as it is: train the rest alone.")
     augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
@@ -272,8 +292,9 @@ class Optimisation(Section):
     @field_validator("freeze_audio_encoder")
     @classmethod
     def _freezes_what_was_learned(cls, freeze: bool, info: ValidationInfo) -> bool:
-        if freeze and info.data.get("audio_encoder_weights", "") is None:
-            text = "needs audio_encoder_weights: what is frozen must have been learned before"
+        given = {info.data.get(key, "") for key in ("weights", "audio_encoder_weights")}
+        if freeze and given == {None}:
+            text = "needs audio_encoder_weights or weights: what is frozen must have been learned before"
             raise PydanticCustomError("misfit", text)
         return freeze
 
@@ -287,7 +308,16 @@ class Train(Optimisation):
     vlb_weight: float = Field(1e-4, ge=0, description="Weight of L_vlb, where the variance is learned.")
     lip_sync_weight: float = Field(0.2, ge=0, description="Weight of L_ls, the squared error inside the mouth box.")
     mouth_margin: Fraction = Field(5 / 128, description="Growth of the mouth box on each side, share of the width.")
-    motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma uniform in 0 ... this.")
+    motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma in 0 ... this (GameNGen).")
+    motion_noise_levels: Literal["uniform", "low", "log_normal"] = Field(
+        "uniform",
+        description="How sigma is drawn: uniform (GameNGen), low (max u^2: small ones more often), or log_normal "
+        "(about max / 4, after EDM).",
+    )
+    motion_patch_drop: Fraction = Field(
+        0.0, description="Share of the squares of each motion frame that are set to zero, i.e. grey (Hallo2)."
+    )
+    motion_patch_px: Positive = Field(4, description="Side of such a square, px.")
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
     audio_drop: Fraction = Field(
         0.0, description="Share of samples without audio (zeros), so that sample.guidance.audio can be had."
@@ -298,6 +328,9 @@ class Train(Optimisation):
     )
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
+    warp: Fraction = Field(
+        0.0, description="Strength of random deformations (size, proportions, turn, place, bends), alike in all frames."
+    )
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
 
 
@@ -316,7 +349,11 @@ class Sample(Section):
     """Drawing videos from a trained model."""
 
     sampler: Component = Field(Component(use="ddpm"), description="Sampler.")
-    motion_noise: float = Field(0.0, ge=0, description="Noise put on motion frames, sigma; the network is told.")
+    motion_noise: NoiseLevel | list[NoiseLevel] = Field(
+        0.0,
+        description="Noise put on motion frames, sigma; the network is told. A list has one for each motion frame, "
+        "oldest first (model.motion_noise_per_frame).",
+    )
     warm_start: Fraction | None = Field(
         None,
         gt=0,

@@ -154,7 +154,7 @@ def test_the_variance_is_that_of_the_pass_with_all_conditions():
 class Gaussian(nn.Module):
     """An exact network for Gaussian frames: each condition that is there adds to their mean; notes its batches."""
 
-    n_motion_frames, grayscale_motion, std = 1, False, 0.05
+    n_motion_frames, grayscale_motion, motion_noise_per_frame, std = 1, False, False, 0.05
 
     def __init__(self, prediction: str = "eps", **means: float):
         super().__init__()

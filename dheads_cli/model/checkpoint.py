@@ -17,6 +17,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component, build_model, own_encoder
+from dheads_cli.model.growth import grown, growth_of
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Component, Model, Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
@@ -88,6 +89,48 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
             )
         module.eval()
     return Trained(recipe, parts, info, path)
+
+
+def load_weights(
+    reference: str | Path, modules: Mapping[str, nn.Module], model: Model | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
+
+    Those of a model for smaller frames grow where they can (growth.py).
+
+    Args:
+        reference: checkpoint file, run folder, or a shipped model's name.
+        modules: what to put them in, by their prefix in a checkpoint, on their devices.
+        model: the `model` section of a talking head that is to be trained; None for other tasks.
+
+    Returns:
+        Its file and metadata.
+
+    Raises:
+        DheadsError: no such checkpoint, or a tensor of it or of the model has not its like in the other.
+    """
+    path = find_checkpoint(reference)
+    tensors, info = load_tensors(path)
+    before = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    if model is not None and isinstance(before, Recipe) and (factor := growth_of(before.model, model)) > 1:
+        tensors = grown(tensors, before.model, factor)
+    expected = {
+        f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
+    }
+    for name in sorted(expected.keys() | tensors.keys()):
+        there, here = tensors.get(name), expected.get(name)
+        if there is None or here is None or there.shape != here.shape:
+            differs = " and ".join(
+                f"{list(each.shape)} {where}" if each is not None else f"absent {where}"
+                for each, where in ((there, "there"), (here, "in the recipe's model"))
+            )
+            raise DheadsError(
+                f"train.weights: {path}: {name} does not fit: {differs}. "
+                "Give the recipe the `model` section of that one (`dheads recipe show`), or leave train.weights out"
+            )
+    for prefix, module in modules.items():
+        load_module(module, prefix, tensors)
+    return path, info
 
 
 def load_audio_encoder(reference: str | Path, encoder: AudioEncoder, component: Component) -> None:

@@ -161,7 +161,8 @@ def synthetic_batch(recipe: Recipe, parts: Parts) -> Batch:
         audio_index = (torch.arange(n_window) + encoder.context_frames).expand(size, -1)
     mouth_mask = torch.zeros(size, 1, model.size, model.size)
     mouth_mask[:, :, model.size * 5 // 8 : model.size * 7 // 8, model.size // 4 : model.size * 3 // 4] = 1
-    noise = torch.rand(size, generator=draws) * recipe.train.motion_noise_max
+    levels = (size, model.n_motion_frames) if model.motion_noise_per_frame else (size,)
+    noise = torch.rand(levels, generator=draws) * recipe.train.motion_noise_max
     return Batch(frames[0], frames[1], list(frames[2:]), audio, audio_index, mouth_mask, noise)
 
 

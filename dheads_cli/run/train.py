@@ -16,10 +16,11 @@ from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
 from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
-from dheads_cli.model.generate import stack_motion
 from dheads_cli.model.guidance import ConditionDropout, Conditions
+from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
+from dheads_cli.run.frames import check_motion_noise
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
@@ -46,6 +47,8 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         DheadsError: no usable shards, a run of another recipe is there, or the loss is no longer finite.
     """
     settings = recipe.train
+    if isinstance(recipe.sample.motion_noise, list):
+        check_motion_noise(recipe, recipe.sample.motion_noise)  # else told when the first grid is drawn
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
     state = begin_or_resume(run_dir, recipe, parts, restart)
@@ -61,8 +64,10 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         lip_sync_weight=settings.lip_sync_weight,
     )
     dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
-    loss_of = TrainingLoss(parts, objective, target, precision, recipe.seed, dropout)
-    of_conditional = replace(loss_of, dropout=ConditionDropout())  # what is watched is the model with all it is given
+    loss_of = TrainingLoss(
+        parts, objective, target, precision, recipe.seed, dropout, settings.motion_patch_drop, settings.motion_patch_px
+    )
+    of_all = replace(loss_of, dropout=ConditionDropout(), patch_drop=0.0)  # the model is watched with all it is given
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
@@ -75,7 +80,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         state,
         data,
         loss_of,
-        lambda: {"val_loss": validation_loss(recipe, state, of_conditional, validation)},
+        lambda: {"val_loss": validation_loss(recipe, state, of_all, validation)},
         draw if settings.sample_every else None,
     )
 
@@ -99,7 +104,10 @@ def training_set(
         motion_drop=settings.motion_drop,
         flip=settings.flip,
         colour_jitter=settings.colour_jitter,
+        warp=settings.warp,
         speaker_balance=recipe.data.speaker_balance,
+        motion_noise_levels=settings.motion_noise_levels,
+        motion_noise_per_frame=recipe.model.motion_noise_per_frame,
     )
     frozen = "audio_encoder" not in parts.trained_modules()
     versions = versions_of(recipe) if augmented else Versions()
@@ -132,6 +140,8 @@ class TrainingLoss:
         precision: of the forward pass; the loss is float32.
         seed: the run's.
         dropout: how often a condition is taken away.
+        patch_drop: share of the motion frames' squares that are set to zero.
+        patch_px: side of such a square, px.
     """
 
     parts: Parts
@@ -140,6 +150,8 @@ class TrainingLoss:
     precision: torch.dtype
     seed: int
     dropout: ConditionDropout = field(default_factory=ConditionDropout)
+    patch_drop: float = 0.0
+    patch_px: int = 1
 
     def __call__(self, batch: Batch, noise_seed: int) -> dict[str, Tensor]:
         """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises."""
@@ -152,10 +164,13 @@ class TrainingLoss:
         given = self.dropout(given, generator)
         motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         level = None
+        if self.patch_drop:  # of a stream of its own, so that with it or without, the other draws are the same
+            own = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed + 2**40)
+            motion = drop_patches(motion, unet.n_motion_frames, self.patch_drop, self.patch_px, own)
         if unet.motion_noise_embed is not None:
             level = batch.motion_noise.to(self.device)
             noise = torch.randn(motion.shape, generator=generator).to(self.device)
-            motion = motion + level.view(-1, 1, 1, 1) * noise
+            motion = add_noise(motion, level, noise)
         x_t = q_sample(schedule, x_0, t, eps)
         with self.autocast():
             output = unet(x_t, t.to(self.device), given.identity, motion, given.audio, level)
