@@ -331,6 +331,11 @@ class Train(Optimisation):
     warp: Fraction = Field(
         0.0, description="Strength of random deformations (size, proportions, turn, place, bends), alike in all frames."
     )
+    timesteps: Literal["uniform", "stratified", "loss_aware"] = Field(
+        "uniform",
+        description="How a batch's steps t are drawn: each by itself; spread evenly; or spread, and more of them where "
+        "the loss is large, which then weighs less. The objective is the same.",
+    )
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
 
 

@@ -22,6 +22,7 @@ from dheads_cli.model.build import Parts, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.diffusion import Objective
 from dheads_cli.model.speech import samples_of
+from dheads_cli.model.timesteps import TIMESTEPS
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.train import TrainingLoss
@@ -140,7 +141,8 @@ def training_step(trained: Trained, device: torch.device) -> Call:
         vlb_weight=settings.vlb_weight,
         lip_sync_weight=settings.lip_sync_weight,
     )
-    loss_of = TrainingLoss(parts, objective, device, choose_precision(settings.precision, device), recipe.seed)
+    precision, timesteps = choose_precision(settings.precision, device), TIMESTEPS[settings.timesteps]
+    loss_of = TrainingLoss(parts, objective, device, precision, recipe.seed, timesteps(recipe.model.n_timesteps))
     call = partial(optimise, recipe, fresh_state(parts, recipe), loss_of, synthetic_batch(recipe, parts))
     call()
     return call

@@ -18,9 +18,11 @@ from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.guidance import ConditionDropout, Conditions
 from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
+from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.frames import check_motion_noise
+from dheads_cli.run.noise_levels import by_noise_level, level_means
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
@@ -51,7 +53,8 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         check_motion_noise(recipe, recipe.sample.motion_noise)  # else told when the first grid is drawn
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
-    state = begin_or_resume(run_dir, recipe, parts, restart)
+    timesteps = TIMESTEPS[settings.timesteps](recipe.model.n_timesteps)
+    state = begin_or_resume(run_dir, recipe, parts, restart, timesteps=timesteps.state)
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
     prepare_run_dir(run_dir, recipe, state)
@@ -65,9 +68,9 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     )
     dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
     loss_of = TrainingLoss(
-        parts, objective, target, precision, recipe.seed, dropout, settings.motion_patch_drop, settings.motion_patch_px
-    )
-    of_all = replace(loss_of, dropout=ConditionDropout(), patch_drop=0.0)  # the model is watched with all it is given
+        parts, objective, target, precision, recipe.seed, timesteps, dropout,
+        settings.motion_patch_drop, settings.motion_patch_px,
+    )  # fmt: skip
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
@@ -80,7 +83,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         state,
         data,
         loss_of,
-        lambda: {"val_loss": validation_loss(recipe, state, of_all, validation)},
+        lambda: validation_losses(recipe, state, loss_of, validation),
         draw if settings.sample_every else None,
     )
 
@@ -139,6 +142,7 @@ class TrainingLoss:
         device: where it runs.
         precision: of the forward pass; the loss is float32.
         seed: the run's.
+        timesteps: how the steps of a batch are drawn.
         dropout: how often a condition is taken away.
         patch_drop: share of the motion frames' squares that are set to zero.
         patch_px: side of such a square, px.
@@ -149,15 +153,16 @@ class TrainingLoss:
     device: torch.device
     precision: torch.dtype
     seed: int
+    timesteps: Timesteps
     dropout: ConditionDropout = field(default_factory=ConditionDropout)
     patch_drop: float = 0.0
     patch_px: int = 1
 
     def __call__(self, batch: Batch, noise_seed: int) -> dict[str, Tensor]:
-        """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises."""
+        """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws."""
         schedule, unet = self.parts.schedule, self.parts.unet
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
-        t = torch.randint(schedule.n_timesteps, (len(batch.x_0),), generator=generator)
+        t, weights = self.timesteps.draw(len(batch.x_0), generator)
         eps = torch.randn(batch.x_0.shape, generator=generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
         given = Conditions(identity, [frame.to(self.device) for frame in batch.motion], self.hear(batch))
@@ -175,7 +180,9 @@ class TrainingLoss:
         with self.autocast():
             output = unet(x_t, t.to(self.device), given.identity, motion, given.audio, level)
         mask = batch.mouth_mask.to(self.device)
-        return training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
+        losses = training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
+        self.timesteps.observe(t, losses["loss"].detach())
+        return by_noise_level(losses, t, weights, schedule.n_timesteps)
 
     def hear(self, batch: Batch) -> Tensor:
         """The batch's audio windows [B, K, D]."""
@@ -194,9 +201,14 @@ class TrainingLoss:
 
 
 @torch.no_grad()
-def validation_loss(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> float:
-    """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels."""
+def validation_losses(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> dict[str, float]:
+    """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels: "val_loss", and by noise level.
+
+    Steps are drawn uniformly and the model is given all its conditions, whole: the same measure however it is trained.
+    """
     size = min(recipe.train.batch_size, N_VALIDATION)
+    plain = replace(loss_of, timesteps=Uniform(recipe.model.n_timesteps), dropout=ConditionDropout(), patch_drop=0.0)
     with ema_weights(state):
-        losses = [loss_of(data.batch(i, size), noise_seed=i)["loss"] for i in range(N_VALIDATION // size)]
-    return torch.cat(losses).mean().item()
+        losses = [plain(data.batch(i, size), noise_seed=i) for i in range(N_VALIDATION // size)]
+    means = level_means({name: torch.cat([each[name] for each in losses]).mean().item() for name in losses[0]})
+    return {f"val_{name}": mean for name, mean in means.items() if name.partition("/")[0] == "loss"}

@@ -22,6 +22,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.training_state import State, checkpoint_path, save
 
 PREFETCH = 4  # batches made ahead of the step that needs them
@@ -108,7 +109,7 @@ def learn(
             stop = stopped()  # asked once a step: what comes later ends the next one, which is saved first
             done = stop or state.step == settings.steps
             if state.step % settings.log_every == 0 or done:
-                last = meter.means(settings.batch_size)
+                last = level_means(meter.means(settings.batch_size))
                 log({"step": state.step, **last})
                 bar.note(f"loss {last['loss']:.4f}")
                 meter = Meter()

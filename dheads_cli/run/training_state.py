@@ -26,7 +26,7 @@ from dheads_cli.recipe_tasks import AnyRecipe
 FREE_TO_CHANGE = {
     "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
     "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads",
-    "sample", "evaluate", "preprocess",
+    "train.timesteps", "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
 
@@ -56,6 +56,7 @@ class State:
         optimizer: with the moments.
         step: steps done.
         facts: what else a checkpoint has to say of the model, by name, such as the words that its outputs stand for.
+        timesteps: what was learned of how to draw the diffusion's steps, by name.
     """
 
     parts: Learner
@@ -64,6 +65,7 @@ class State:
     optimizer: torch.optim.AdamW
     step: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    timesteps: Mapping[str, Tensor] = field(default_factory=dict)
 
     def buffers(self) -> dict[str, Tensor]:
         """What no gradient changes but training may, as batch norm's running statistics; not copies."""
@@ -90,7 +92,12 @@ class State:
         return {**self.parameters, **buffers}
 
 
-def fresh_state(parts: Learner, recipe: AnyRecipe, facts: Mapping[str, Any] | None = None) -> State:
+def fresh_state(
+    parts: Learner,
+    recipe: AnyRecipe,
+    facts: Mapping[str, Any] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
+) -> State:
     """The state before the first step."""
     parameters = {
         f"{prefix}.{name}": parameter
@@ -100,7 +107,7 @@ def fresh_state(parts: Learner, recipe: AnyRecipe, facts: Mapping[str, Any] | No
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=recipe.train.lr, weight_decay=recipe.train.weight_decay, fused=True
     )
-    state = State(parts, parameters, {}, optimizer, facts=facts or {})
+    state = State(parts, parameters, {}, optimizer, facts=facts or {}, timesteps=timesteps or {})
     state.ema = {name: tensor.detach().clone() for name, tensor in state.averaged().items()}
     return state
 
@@ -159,15 +166,23 @@ def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> Non
 def kept(state: State) -> dict[str, Tensor]:
     """What a resume state holds of a model, by its name there; the optimiser's moments come beside it. Not copies."""
     parts: dict[str, Mapping[str, Tensor]] = {
-        "raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen()
+        "raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen(),
+        "timesteps": state.timesteps,
     }  # fmt: skip
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
 def begin_or_resume(
-    run_dir: Path, recipe: AnyRecipe, parts: Learner, restart: bool, facts: Mapping[str, Any] | None = None
+    run_dir: Path,
+    recipe: AnyRecipe,
+    parts: Learner,
+    restart: bool,
+    facts: Mapping[str, Any] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
 ) -> State:
     """The state that run_dir holds, or the one before the first step, with the weights that the recipe names.
+
+    What was learned of the steps begins anew where they were drawn in another way so far.
 
     Raises:
         DheadsError: what is there was trained with another recipe or other facts, or is not complete; or the audio
@@ -177,10 +192,10 @@ def begin_or_resume(
     resume = run_dir / "resume.safetensors"
     if restart or not resume.exists():
         take_weights(recipe, parts, facts)
-        return fresh_state(parts, recipe, facts)
+        return fresh_state(parts, recipe, facts, timesteps)
     tensors, info = load_tensors(resume)
     before = any_recipe_from_json(json.dumps(info["recipe"]), str(resume))  # with what had no name yet at its default
-    unlike = differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    unlike = list(differences(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if changed := [key for key in unlike if not is_free(key)]:
         raise DheadsError(
             f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
@@ -191,7 +206,9 @@ def begin_or_resume(
             f"{run_dir}: holds a run of another {other[0]} than {recipe.data.path} gives now: "
             "choose another folder with --run, or begin anew with --restart"
         )
-    state = fresh_state(parts, recipe, facts)
+    state = fresh_state(parts, recipe, facts, timesteps)
+    if "train.timesteps" in unlike:
+        tensors |= {f"timesteps.{name}": tensor for name, tensor in state.timesteps.items()}
     if missing := [name for name in state.buffers() if f"buffer.{name}" not in tensors]:
         raise DheadsError(
             f"{resume}: lacks {missing[0]}, which changes while training: it was written by an older dheads, "
@@ -254,6 +271,8 @@ def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
             tensor.copy_(tensors[f"frozen.{name}"])
         for name, average in state.ema.items():
             average.copy_(tensors[f"ema.{name}"])
+        for name, tensor in state.timesteps.items():
+            tensor.copy_(tensors[f"timesteps.{name}"])
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"raw.{name}"])
             state.optimizer.state[parameter] = {
