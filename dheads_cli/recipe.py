@@ -262,9 +262,15 @@ class Optimisation(Section):
     checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
+    weights: str | None = Field(
+        None,
+        description="Run, checkpoint or shipped model whose weights training begins with (fine-tuning), its moving "
+        "average as sampled from; None begins anew.",
+    )
     audio_encoder_weights: str | None = Field(
         None,
-        description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew.",
+        description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew, or "
+        "with that of `weights`.",
     )
     freeze_audio_encoder: bool = Field(False, description="Keep the audio encoder as it is: train the rest alone.")
     augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
@@ -272,8 +278,9 @@ class Optimisation(Section):
     @field_validator("freeze_audio_encoder")
     @classmethod
     def _freezes_what_was_learned(cls, freeze: bool, info: ValidationInfo) -> bool:
-        if freeze and info.data.get("audio_encoder_weights", "") is None:
-            text = "needs audio_encoder_weights: what is frozen must have been learned before"
+        given = {info.data.get(key, "") for key in ("weights", "audio_encoder_weights")}
+        if freeze and given == {None}:
+            text = "needs audio_encoder_weights or weights: what is frozen must have been learned before"
             raise PydanticCustomError("misfit", text)
         return freeze
 

@@ -33,10 +33,10 @@ def make_clip(number: int, split: str, n_frames: int = 20, size: int = SIZE) -> 
     )
 
 
-def make_corpus(folder: Path, splits: dict[str, int], n_frames: int = 20) -> Path:
+def make_corpus(folder: Path, splits: dict[str, int], n_frames: int = 20, size: int = SIZE) -> Path:
     """Write a corpus with so many clips in each split."""
     which = [split for split, n_clips in splits.items() for _ in range(n_clips)]
-    return write_corpus(folder, [make_clip(number, split, n_frames) for number, split in enumerate(which)])
+    return write_corpus(folder, [make_clip(number, split, n_frames, size) for number, split in enumerate(which)])
 
 
 def write_corpus(folder: Path, clips: Sequence[StoredClip]) -> Path:

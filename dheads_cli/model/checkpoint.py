@@ -90,6 +90,40 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
     return Trained(recipe, parts, info, path)
 
 
+def load_weights(reference: str | Path, modules: Mapping[str, nn.Module]) -> tuple[Path, dict[str, Any]]:
+    """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
+
+    Args:
+        reference: checkpoint file, run folder, or a shipped model's name.
+        modules: what to put them in, by their prefix in a checkpoint, on their devices.
+
+    Returns:
+        Its file and metadata.
+
+    Raises:
+        DheadsError: no such checkpoint, or a tensor of it or of the model has not its like in the other.
+    """
+    path = find_checkpoint(reference)
+    tensors, info = load_tensors(path)
+    expected = {
+        f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
+    }
+    for name in sorted(expected.keys() | tensors.keys()):
+        there, here = tensors.get(name), expected.get(name)
+        if there is None or here is None or there.shape != here.shape:
+            differs = " and ".join(
+                f"{list(each.shape)} {where}" if each is not None else f"absent {where}"
+                for each, where in ((there, "there"), (here, "in the recipe's model"))
+            )
+            raise DheadsError(
+                f"train.weights: {path}: {name} does not fit: {differs}. "
+                "Give the recipe the `model` section of that one (`dheads recipe show`), or leave train.weights out"
+            )
+    for prefix, module in modules.items():
+        load_module(module, prefix, tensors)
+    return path, info
+
+
 def load_audio_encoder(reference: str | Path, encoder: AudioEncoder, component: Component) -> None:
     """Put the audio encoder's weights of a checkpoint, of any task, in those of a model that is to be trained.
 

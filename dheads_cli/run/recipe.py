@@ -37,7 +37,7 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
         {"path", "components", "data"} and what the task's network takes: `Cost`, or for words `WordsCost`.
 
     Raises:
-        DheadsError: a component can't be built, or sizes or train.audio_encoder_weights do not fit.
+        DheadsError: a component can't be built, or sizes or weights to begin with do not fit.
     """
     loaded = load_any_recipe(ref, overrides)
     built = build_components(loaded)
@@ -115,22 +115,34 @@ def describe_data(recipe: AnyRecipe, ref: str) -> str:
 
 
 def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]]:
-    """A row for the audio encoder that training begins with, where the recipe names one, which need not be there yet.
+    """A row for each model that training begins with the weights of, which need not be there yet.
+
+    Whether all of a word recogniser's fit depends on the words of its corpus, and is not asked.
 
     Raises:
-        DheadsError: it is there, and is another than the model's.
+        DheadsError: it is there, and is another than the recipe's.
     """
-    from dheads_cli.model.checkpoint import find_checkpoint, load_audio_encoder
+    from dheads_cli.model.build import build_model
+    from dheads_cli.model.checkpoint import find_checkpoint, load_audio_encoder, load_weights
 
-    key, reference = "train.audio_encoder_weights", recipe.train.audio_encoder_weights
-    if reference is None:
-        return []
-    try:
-        path = find_checkpoint(reference)
-    except DheadsError as error:
-        return [[key, reference, str(error)]]
-    load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
-    return [[key, reference, f"{path.name} fits"]]
+    rows = []
+    for key in ("weights", "audio_encoder_weights"):
+        if (reference := getattr(recipe.train, key)) is None:
+            continue
+        try:
+            path = find_checkpoint(reference)
+        except DheadsError as error:
+            rows.append([f"train.{key}", reference, str(error)])
+            continue
+        found = f"{path.name} fits"
+        if key == "audio_encoder_weights":
+            load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
+        elif isinstance(recipe, Recipe):
+            load_weights(path, build_model(recipe.model).own_modules())
+        else:
+            found = f"{path.name} is there"
+        rows.append([f"train.{key}", reference, found])
+    return rows
 
 
 def cost_of(recipe: AnyRecipe, built: dict[str, Any], device: str) -> tuple[Cost | WordsCost, list[list[str]]]:

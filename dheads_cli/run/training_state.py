@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import dheads_cli
+from dheads_cli import console
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
-from dheads_cli.model.checkpoint import checkpoints_of, load_audio_encoder, load_tensors, save_tensors
+from dheads_cli.model.checkpoint import checkpoints_of, load_audio_encoder, load_tensors, load_weights, save_tensors
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
 from dheads_cli.recipe_tasks import AnyRecipe
@@ -165,17 +166,16 @@ def kept(state: State) -> dict[str, Tensor]:
 def begin_or_resume(
     run_dir: Path, recipe: AnyRecipe, parts: Learner, restart: bool, facts: Mapping[str, Any] | None = None
 ) -> State:
-    """The state that run_dir holds, or the one before the first step, with the audio encoder that the recipe names.
+    """The state that run_dir holds, or the one before the first step, with the weights that the recipe names.
 
     Raises:
         DheadsError: what is there was trained with another recipe or other facts, or is not complete; or the audio
-            encoder to begin with is not there or does not fit.
+            encoder or the weights to begin with are not there or do not fit.
     """
     facts = facts or {}
-    resume, weights = run_dir / "resume.safetensors", recipe.train.audio_encoder_weights
+    resume = run_dir / "resume.safetensors"
     if restart or not resume.exists():
-        if weights is not None:
-            load_audio_encoder(weights, parts.audio_encoder, recipe.model.audio_encoder)
+        take_weights(recipe, parts, facts)
         return fresh_state(parts, recipe, facts)
     tensors, info = load_tensors(resume)
     before = any_recipe_from_json(json.dumps(info["recipe"]), str(resume))  # with what had no name yet at its default
@@ -204,6 +204,25 @@ def begin_or_resume(
         )
     restore(state, tensors, info["step"])
     return state
+
+
+def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) -> None:
+    """Begin with the weights of another model where the recipe names one: all, the audio encoder's, or both.
+
+    Raises:
+        DheadsError: they are not there or do not fit, or their model has learned another task or other facts.
+    """
+    settings = recipe.train
+    if settings.weights is not None:
+        path, info = load_weights(settings.weights, parts.own_modules())
+        if other := [name for name, value in facts.items() if info.get(name) != value]:
+            raise DheadsError(f"train.weights: {path}: was trained with another {other[0]} than this recipe's")
+        before = any_recipe_from_json(json.dumps(info["recipe"]), str(path)).model_dump(mode="json")
+        now = recipe.model_dump(mode="json")
+        unlike = ", ".join(differences(before["model"], now["model"], "model."))
+        console.info(f"begins with the weights of {path}" + (f", whose recipe has another {unlike}" if unlike else ""))
+    if settings.audio_encoder_weights is not None:
+        load_audio_encoder(settings.audio_encoder_weights, parts.audio_encoder, recipe.model.audio_encoder)
 
 
 def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
