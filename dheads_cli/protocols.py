@@ -187,6 +187,7 @@ class Clip(Protocol):
     """One clip as a metric sees it. Everything is computed when first asked for, then kept."""
 
     id: str
+    speaker: str  # whose face it shows
     fps: float
 
     @property

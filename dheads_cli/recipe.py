@@ -298,6 +298,9 @@ class Train(Optimisation):
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
+    warp: Fraction = Field(
+        0.0, description="Strength of random deformations (size, proportions, turn, place, bends), alike in all frames."
+    )
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
 
 

@@ -8,14 +8,14 @@ import torch
 from corpus import SIZE, make_corpus
 
 from dheads_cli import registry
-from dheads_cli.data.dataset import TrainingSet, Views, jitter_colour, mouth_mask
+from dheads_cli.data.dataset import TrainingSet, Views, mouth_mask
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.speech import encode_speech
 
 PLAIN = {
     "n_motion_frames": 2, "audio_context": 2, "mouth_margin": 0.0, "motion_noise_max": 0.0, "motion_drop": 0.0,
-    "flip": 0.0, "colour_jitter": 0.0, "speaker_balance": 0.5,
+    "flip": 0.0, "colour_jitter": 0.0, "warp": 0.0, "speaker_balance": 0.5,
 }  # fmt: skip
 
 
@@ -189,13 +189,18 @@ def test_the_mouth_box_bounds_the_lips_and_grows():
     assert mouth_mask(np.full((68, 2), np.nan, np.float32), 32, 0.1).sum() == 0
 
 
-def test_no_jitter_changes_nothing_and_jitter_is_the_same_in_all_frames():
-    rng = np.random.default_rng(0)
-    frames = rng.uniform(-0.5, 0.5, (1, 3, 4, 4)).astype(np.float32).repeat(3, axis=0)
-    assert jitter_colour(frames, 0.0, rng) is frames
-    changed = jitter_colour(frames, 0.5, rng)
-    assert not np.allclose(changed, frames)
-    assert np.array_equal(changed[0], changed[2])
+def test_a_warp_is_the_same_in_all_frames_and_takes_the_mouth_box_along(folder):
+    still, warped = training_set(folder), training_set(folder, warp=0.5)
+    picture = np.random.default_rng(0).integers(0, 256, (20, SIZE, SIZE, 3), np.uint8)
+    picture = np.broadcast_to(picture[:1], picture.shape)
+    for data in (still, warped):
+        for ref in data.clips:
+            data.clip(ref).frames = picture
+    a, b = still.batch(1, 8), warped.batch(1, 8)
+    assert torch.equal(b.x_0, b.identity)
+    assert torch.equal(b.x_0, b.motion[0])
+    assert not torch.equal(a.x_0, b.x_0)
+    assert not torch.equal(a.mouth_mask, b.mouth_mask)
 
 
 def test_encoders_see_the_windows_of_the_frame_loop(folder):

@@ -17,7 +17,7 @@ from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.encode_ahead import encode_ahead
 
-VIEWS = Views(2, 2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
+VIEWS = Views(2, 2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
 NOISY = Versions(2, {"noise": (1.0, 1.0), "gain": (0.5, 0.5)}, seed=3)
 
 

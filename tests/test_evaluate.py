@@ -20,7 +20,7 @@ from dheads_cli.data.shards import ManifestRow, ShardWriter, StoredClip, encode_
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Metric
 from dheads_cli.recipe import Component
-from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, SHUFFLED, make_report, show, write_files
+from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, SHUFFLED, intervals, make_report, show, write_files
 from dheads_cli.run.evaluate import Scores, evaluate, newest_samples, read_pairs, score, settings_near
 from dheads_components.metrics.lmd import LMD
 from dheads_components.metrics.mouth import Mouth
@@ -224,3 +224,13 @@ def test_another_size_than_the_reference_is_refused(samples: Path) -> None:
 def test_the_same_metric_twice_is_refused(samples: Path) -> None:
     with pytest.raises(DheadsError, match="each once"):
         evaluate(samples, metrics=[Component(use="psnr"), Component(use="psnr")])
+
+
+def test_a_mean_over_clips_has_an_interval_as_wide_as_the_clips_differ() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    clips = [{"values": {"score": float(value), "odd": 1.0, "note": "a text"}} for value in values]
+    found = intervals(clips, {"score": float(values.mean()), "score min": float(values.min()), "odd": 3.0})
+    assert list(found) == ["score"]  # "odd" is no mean of the clips, "score min" no value of a clip
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert found["score"] == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    assert intervals(clips[:1], {"score": float(values[0])}) == {}  # one clip

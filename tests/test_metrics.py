@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import N_FRAMES, FakeClip, face
 from numpy.typing import NDArray
 
 from dheads_cli.conformance import assert_conforms
-from dheads_cli.data.align import MEAN_FACE
 from dheads_cli.data.mouth import mouth_opening
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Metric
+from dheads_components.metrics.blinks import Blinks
 from dheads_components.metrics.csim import CSIM, find_weights
+from dheads_components.metrics.drift import Drift
+from dheads_components.metrics.liveliness import Liveliness
 from dheads_components.metrics.lmd import LMD
 from dheads_components.metrics.mouth import Mouth
 from dheads_components.metrics.mse import MSE
 from dheads_components.metrics.psnr import PSNR
+from dheads_components.metrics.sharpness import Sharpness
 from dheads_components.metrics.ssim import SSIM
-
-N_FRAMES = 75
-INTEROCULAR = float(MEAN_FACE[42:48, 0].mean() - MEAN_FACE[36:42, 0].mean())
-
-
-@dataclass
-class FakeClip:
-    """A clip of given frames and landmarks."""
-
-    landmarks: NDArray[np.float32] = field(default_factory=lambda: face(np.zeros(N_FRAMES)))
-    frames: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((N_FRAMES, 32, 32, 3), np.uint8))
-    id: str = "clip"
-    fps: float = 25.0
-
-    @property
-    def identity(self) -> NDArray[np.uint8]:
-        return self.frames[0]
-
-
-def face(opening: NDArray[np.float64], size_px: float = 40.0) -> NDArray[np.float32]:
-    """Mean faces [F, 68, 2] whose inner lips stand open by `opening` interocular distances."""
-    points = np.repeat(MEAN_FACE[None], len(opening), axis=0)
-    points[:, [67, 66, 65], 1] = points[:, [61, 62, 63], 1] + (opening * INTEROCULAR)[:, None]
-    return (points * size_px + 12).astype(np.float32)
 
 
 def speech(seed: int = 0, n_frames: int = N_FRAMES) -> NDArray[np.float64]:
@@ -57,7 +36,9 @@ def clips_of(opening: NDArray[np.float64], real: NDArray[np.float64]) -> tuple[F
     return FakeClip(face(opening)), FakeClip(face(real))
 
 
-@pytest.mark.parametrize("metric", [Mouth(), LMD(), SSIM(), PSNR(), MSE()])
+@pytest.mark.parametrize(
+    "metric", [Mouth(), LMD(), SSIM(), PSNR(), MSE(), Sharpness(), Liveliness(), Blinks(), Drift(csim=False)]
+)
 def test_metrics_keep_the_contract(metric: Metric) -> None:
     assert_conforms("metrics", metric)
 
@@ -213,3 +194,16 @@ def test_csim_of_the_identity_frame_itself_is_one() -> None:
     assert metric.update(uniform(90), FakeClip())["CSIM"] == pytest.approx(1)
     assert metric.compute()["CSIM"] == pytest.approx(1)
     assert "sha256" in metric.weights
+
+
+def test_csim_has_its_ceiling_and_another_speaker_as_its_floor() -> None:
+    metric, rng = csim(), np.random.RandomState(0)
+    for speaker in ("s1", "s2"):
+        noise = FakeClip(frames=rng.randint(0, 256, (N_FRAMES, 32, 32, 3)).astype(np.uint8), speaker=speaker)
+        values = metric.update(noise, noise)
+        assert values["CSIM"] == pytest.approx(values["CSIM of real"])
+        assert ("CSIM of others" in metric.compute()) == (speaker == "s2")  # one speaker alone has no others
+    one, other = metric._clips
+    expected = (one.identity @ other.mean_real + other.identity @ one.mean_real) / 2
+    assert metric.compute()["CSIM of others"] == pytest.approx(expected)
+    assert metric.compute()["CSIM / real"] == pytest.approx(1)

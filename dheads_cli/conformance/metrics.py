@@ -22,6 +22,11 @@ class KnownClip:
     fps: float = 25
 
     @property
+    def speaker(self) -> str:
+        """Each clip is of a speaker of its own."""
+        return self.id
+
+    @property
     def identity(self) -> NDArray[np.uint8]:
         """The first frame."""
         first: NDArray[np.uint8] = self.frames[0]

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
@@ -59,6 +60,7 @@ class Views:
     motion_drop: float
     flip: float
     colour_jitter: float
+    warp: float
     speaker_balance: float
 
 
@@ -200,8 +202,12 @@ class TrainingSet:
         before = range(k - views.n_motion_frames, k)
         dropped = rng.random() < views.motion_drop
         motion = [identity if dropped or i < 0 else i for i in before]
-        frames = clip.frames[[k, identity, *motion]].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-        mask = mouth_mask(clip.landmarks[k], frames.shape[-1], views.mouth_margin)
+        pictures = clip.frames[[k, identity, *motion]]
+        mask = mouth_mask(clip.landmarks[k], pictures.shape[1], views.mouth_margin)
+        if views.warp:
+            source = random_warp(pictures.shape[1], views.warp, rng)
+            pictures, mask = np.stack([warp(picture, source) for picture in pictures]), warp_mask(mask, source)
+        frames = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         frames = jitter_colour(frames, views.colour_jitter, rng)
         if rng.random() < views.flip:
             frames, mask = frames[..., ::-1], mask[..., ::-1]
@@ -242,14 +248,3 @@ def mouth_box_mask(mouth: NDArray[np.float32], height: int, width: int, margin_p
     right, bottom = np.ceil(mouth.max(axis=0)).astype(int) + margin_px
     mask[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
     return mask
-
-
-def jitter_colour(frames: NDArray[np.float32], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Mix and shift the colour channels of frames [N, 3, H, W] in [-1, 1], all alike; strength 0 changes nothing."""
-    mix = np.eye(3) * rng.uniform(1 - 0.4 * strength, 1 + 0.4 * strength) + rng.normal(0, 0.15 * strength, (3, 3))
-    shift = rng.normal(0, 0.2 * strength, 3)
-    if strength == 0:
-        return frames
-    mixed = np.einsum("ij,njhw->nihw", mix, frames) + shift[:, None, None]
-    clipped: NDArray[np.float32] = np.clip(mixed, -1, 1).astype(np.float32)
-    return clipped

@@ -17,6 +17,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component, build_model, own_encoder
+from dheads_cli.model.growth import grown, growth_of
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Component, Model, Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
@@ -90,12 +91,17 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
     return Trained(recipe, parts, info, path)
 
 
-def load_weights(reference: str | Path, modules: Mapping[str, nn.Module]) -> tuple[Path, dict[str, Any]]:
+def load_weights(
+    reference: str | Path, modules: Mapping[str, nn.Module], model: Model | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
+
+    Those of a model for smaller frames grow where they can (growth.py).
 
     Args:
         reference: checkpoint file, run folder, or a shipped model's name.
         modules: what to put them in, by their prefix in a checkpoint, on their devices.
+        model: the `model` section of a talking head that is to be trained; None for other tasks.
 
     Returns:
         Its file and metadata.
@@ -105,6 +111,9 @@ def load_weights(reference: str | Path, modules: Mapping[str, nn.Module]) -> tup
     """
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
+    before = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    if model is not None and isinstance(before, Recipe) and (factor := growth_of(before.model, model)) > 1:
+        tensors = grown(tensors, before.model, factor)
     expected = {
         f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
     }

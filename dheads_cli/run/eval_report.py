@@ -24,6 +24,7 @@ from dheads_cli.recipe import Component
 GENERATED, SHUFFLED, GROUND_TRUTH = "generated", "shuffled audio", "ground truth"
 ROWS = (GENERATED, SHUFFLED, GROUND_TRUTH)
 COLUMNS_AT_ONCE = 7  # values beside each other in one table: more don't fit in 80 characters
+N_RESAMPLES = 2000  # of the bootstrap
 PACKAGES = ("dheads", "torch", "torchmetrics", "numpy", "opencv-python", "mediapipe")
 
 
@@ -58,10 +59,11 @@ def make_report(
         detector: of landmarks.
         detector_weights: its network and weights, "" where it doesn't say.
     """
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for row, values in scores.totals.items():
         clips = [clip for clip in scores.clips if clip["row"] == row]
-        rows[row] = {"n_clips": len(clips), "values": values, "speakers": by_speaker(clips)}
+        rows[row] = {"n_clips": len(clips), "values": values, "intervals": intervals(clips, values)}
+        rows[row]["speakers"] = by_speaker(clips)
     report: dict[str, Any] = _finite({
         "samples": str(folder),
         "sample": read_settings(folder),
@@ -72,6 +74,23 @@ def make_report(
         "clips": scores.clips,
     })  # fmt: skip
     return report
+
+
+def intervals(clips: Sequence[Mapping[str, Any]], totals: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """95 % intervals of those values that are means over clips, by name: percentile bootstrap (Efron 1979) over clips.
+
+    The clips are drawn anew, with replacement, N_RESAMPLES times from a fixed seed. Values that are no clip's mean (a
+    lowest, a median, a distance of sets) have none, and a single clip has none.
+    """
+    found = {}
+    for name, total in totals.items():
+        values = np.array([clip["values"][name] for clip in clips if name in clip["values"]], dtype=np.float64)
+        if len(values) < 2 or not np.isfinite(values).all() or not math.isclose(values.mean(), total, rel_tol=1e-9):
+            continue
+        drawn = np.random.default_rng(0).integers(0, len(values), (N_RESAMPLES, len(values)))
+        low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+        found[name] = (float(low), float(high))
+    return found
 
 
 def by_speaker(clips: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -99,15 +118,21 @@ def write_files(folder: Path, report: Mapping[str, Any], scores: Scores) -> None
 
 
 def show(report: Mapping[str, Any], scores: Scores) -> None:
-    """Print the rows, then the generated clips' speakers where there are several, then what the values depend on."""
-    _table(f"Scores of {report['samples']}", scores.totals)
+    """Print the rows with the intervals of means, then the generated clips' speakers where there are several,
+    then what the values depend on."""
+    rows: dict[str, Mapping[str, float | tuple[float, float]]] = {}
+    for row, values in scores.totals.items():
+        rows[row] = values
+        of_row = intervals([clip for clip in scores.clips if clip["row"] == row], values)
+        rows |= {f"{row}, 95 %": of_row} if of_row else {}
+    _table(f"Scores of {report['samples']}", rows)
     speakers = by_speaker([clip for clip in scores.clips if clip["row"] == GENERATED])
     if len(speakers) > 1:
         _table("Generated clips by speaker, means over clips", speakers)
     console.table("", ["what", "used"], _used(report, scores))
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+def _table(title: str, rows: Mapping[str, Mapping[str, float | tuple[float, float]]]) -> None:
     """Rows of values; many columns go into several tables below each other."""
     names = list(dict.fromkeys(name for values in rows.values() for name in values))
     n_tables = max(1, -(-len(names) // COLUMNS_AT_ONCE))
@@ -117,7 +142,9 @@ def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
         console.table("" if index else title, ["", *shown], cells)
 
 
-def _cell(value: float | None) -> str:
+def _cell(value: float | tuple[float, float] | None) -> str:
+    if isinstance(value, tuple):
+        return " .. ".join(map(_cell, value))
     if value is None or math.isnan(value):
         return "-"
     return str(value) if isinstance(value, int) or math.isinf(value) else f"{value:.{3 if abs(value) < 10 else 2}f}"
@@ -135,6 +162,8 @@ def _used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
     used += [["remark", f"{row}, {count} clips: {text}"] for (row, text), count in remarks.items()]
     if GENERATED in scores.totals and SHUFFLED not in scores.totals:
         used += [["no floor", "no clips with shuffled audio: make them with `dheads sample RUN --shuffled`"]]
+    if any(values["intervals"] for values in report["rows"].values()):
+        used += [["95 %", f"of a mean over clips: {N_RESAMPLES} bootstrap draws of the clips"]]
     used += [["files", "eval.json, eval.csv in the samples folder"]]
     return used
 

@@ -50,6 +50,7 @@ class ScoredClip:
     """One clip as metrics see it; landmarks are looked for when first asked for, then kept."""
 
     id: str
+    speaker: str
     fps: float
     frames: Frames  # uint8 RGB [F, H, W, 3]
     identity: NDArray[np.uint8]  # uint8 RGB [H, W, 3]
@@ -186,7 +187,7 @@ def generated_pair(path: Path, row: SampleRow, real: StoredClip, detector: Landm
         "id": row.id, "clip_id": row.clip_id, "audio_clip_id": row.audio_clip_id, "speaker": row.speaker,
         "n_frames": n_frames,
     }  # fmt: skip
-    clip = ScoredClip(row.id, real.fps, frames[:n_frames], identity, detector)
+    clip = ScoredClip(row.id, row.speaker, real.fps, frames[:n_frames], identity, detector)
     return Pair(ROW_OF_KIND[row.kind], clip, _reference(real, n_frames, identity), facts)
 
 
@@ -196,7 +197,7 @@ def ground_truth_pair(row: SampleRow, real: StoredClip, detector: LandmarkDetect
     facts = {
         "id": real.id, "clip_id": real.id, "audio_clip_id": real.id, "speaker": real.speaker, "n_frames": n_frames
     }  # fmt: skip
-    clip = ScoredClip(real.id, real.fps, real.frames, identity, detector)
+    clip = ScoredClip(real.id, real.speaker, real.fps, real.frames, identity, detector)
     return Pair(GROUND_TRUTH, clip, _reference(real, n_frames, identity), facts)
 
 
@@ -227,7 +228,9 @@ def score(
 
 
 def _reference(real: StoredClip, n_frames: int, identity: NDArray[np.uint8]) -> ScoredClip:
-    return ScoredClip(real.id, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames])
+    return ScoredClip(
+        real.id, real.speaker, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames]
+    )
 
 
 def _identity_frame(row: SampleRow, real: StoredClip) -> NDArray[np.uint8]:

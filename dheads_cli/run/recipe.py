@@ -138,7 +138,7 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
         if key == "audio_encoder_weights":
             load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
         elif isinstance(recipe, Recipe):
-            load_weights(path, build_model(recipe.model).own_modules())
+            load_weights(path, build_model(recipe.model).own_modules(), recipe.model)
         else:
             found = f"{path.name} is there"
         rows.append([f"train.{key}", reference, found])

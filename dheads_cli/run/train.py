@@ -96,6 +96,7 @@ def training_set(
         motion_drop=settings.motion_drop,
         flip=settings.flip,
         colour_jitter=settings.colour_jitter,
+        warp=settings.warp,
         speaker_balance=recipe.data.speaker_balance,
     )
     frozen = "audio_encoder" not in parts.trained_modules()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
+from dheads_components.metrics.face_box import mean_place
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -26,13 +28,28 @@ CHIP_PX, CHIP_PADDING = 150, 0.25  # what the network was trained on
 WORK_PX = 256  # smaller frames are enlarged first: dlib takes landmarks as whole pixels
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """One clip: embeddings of its identity frame and, the mean, of its real frames [128]; cosines to the former."""
+
+    speaker: str
+    identity: NDArray[np.float64]
+    mean_real: NDArray[np.float64]
+    ours: float
+    real: float
+
+
 class CSIM:
     """Mean cosine of dlib ResNet embeddings [128] of a clip's frames to that of its identity frame.
 
-    The network learned Euclidean distances, so its cosines are high throughout: read a value against the ground-truth
-    row and against what two different people score (docs/METRICS.md). Faces are aligned by the mean landmarks of the
-    real clip, as all frames of an aligned clip, and its identity frame, share one geometry: a frame without a face is
-    scored too, and low.
+    CSIM: of the clip's own frames. CSIM of real: of the real clip's frames to the same identity frame, which is what a
+    perfect copy scores; `CSIM / real` is the one over the other. CSIM of others: of the real frames of all other
+    speakers among the clips to the same identity frame, the floor: what a stranger scores. Absent where there is one
+    speaker. 1: the identity frame itself.
+
+    The network learned Euclidean distances, so its cosines are high throughout: read a value between those two, and
+    docs/METRICS.md. Faces are aligned by the mean landmarks of the real clip, as all frames of an aligned clip, and its
+    identity frame, share one geometry: a frame without a face is scored too, and low.
 
     Args:
         weights: the network's file; None looks in ~/.cache/dheads, then in the package of the extra dheads[csim].
@@ -44,7 +61,7 @@ class CSIM:
             raise ValueError(f"stride must be at least 1, not {stride}")
         self.stride = stride
         self._network = _load(find_weights(weights))
-        self._clips: list[float] = []
+        self._clips: list[Likeness] = []
 
     @property
     def weights(self) -> str:
@@ -53,19 +70,32 @@ class CSIM:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """CSIM of one clip."""
-        landmarks = reference.landmarks
-        seen = np.isfinite(landmarks).all(axis=(1, 2))
-        if not seen.any():
+        place = mean_place(reference.landmarks)
+        if place is None:
             return {"CSIM note": "the real clip has no frame with a face: left out of CSIM"}
-        geometry = landmarks[seen].astype(np.float64).mean(axis=0)
-        pictures = np.concatenate([clip.identity[None], clip.frames[:: self.stride]])
-        embeddings = self.embed(pictures, geometry)
-        self._clips.append(float((embeddings[1:] @ embeddings[0]).mean()))
-        return {"CSIM": self._clips[-1]}
+        pictures = [clip.identity[None], clip.frames[:: self.stride], reference.frames[:: self.stride]]
+        embeddings = self.embed(np.concatenate(pictures), place)
+        identity, ours, real = np.split(embeddings, np.cumsum([len(each) for each in pictures])[:-1])
+        likeness = Likeness(
+            clip.speaker, identity[0], real.mean(axis=0), float((ours @ identity[0]).mean()),
+            float((real @ identity[0]).mean()),
+        )  # fmt: skip
+        self._clips.append(likeness)
+        return {"CSIM": likeness.ours, "CSIM of real": likeness.real, "CSIM / real": likeness.ours / likeness.real}
 
     def compute(self) -> dict[str, float]:
-        """Mean over clips."""
-        return {"CSIM": float(np.mean(self._clips))} if self._clips else {}
+        """Means over clips."""
+        if not self._clips:
+            return {}
+        ours, real = (float(np.mean([getattr(clip, name) for clip in self._clips])) for name in ("ours", "real"))
+        values = {"CSIM": ours, "CSIM of real": real, "CSIM / real": ours / real}
+        others = [
+            float(other.mean_real @ clip.identity)  # the mean of the cosines, as every embedding has length 1
+            for clip in self._clips
+            for other in self._clips
+            if other.speaker != clip.speaker
+        ]
+        return values | ({"CSIM of others": float(np.mean(others))} if others else {})
 
     def embed(self, frames: Frames, landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
         """uint8 RGB [F, H, W, 3], the face at landmarks [68, 2] px in each -> embeddings of length 1, [F, 128]."""
@@ -81,6 +111,15 @@ class CSIM:
         vectors = np.array(self._network.compute_face_descriptor(chips), dtype=np.float64)
         unit: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+
+def is_installed() -> bool:
+    """Whether dlib and the network's file are there."""
+    try:
+        _load(find_weights())
+    except DheadsError:
+        return False
+    return True
 
 
 def find_weights(option: str | None = None) -> Path:

@@ -1,0 +1,44 @@
+"""Weights of a small model as the beginning of one for larger frames: learn to speak where steps are cheap.
+
+A network whose patches are n times as wide on frames n times as wide has the same inside: only its first convolution
+sees, and its last one draws, n x n pixels for each one before. (Karras et al. 2018 grow by layers; nothing is added
+here.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from dheads_cli.recipe import Model
+
+FIRST, LAST = "unet.input_blocks.0.0.weight", ("unet.out.2.weight", "unet.out.2.bias")
+
+
+def growth_of(before: Model, after: Model) -> int:
+    """How many times as wide the frames of `after` are, where weights of `before` can grow to it; else 1."""
+    factor = after.size // before.size
+    fits = after.size == factor * before.size and after.patch_size == factor * before.patch_size
+    return factor if fits and factor > 1 else 1
+
+
+def grown(tensors: Mapping[str, Tensor], before: Model, factor: int) -> dict[str, Tensor]:
+    """A checkpoint's tensors for frames and patches `factor` times as wide.
+
+    The grown network sees each block of factor x factor pixels by its mean, and draws them all alike: on frames that
+    are constant in each block it gives what the small one gives on frames with one pixel for each block.
+    """
+    grown = dict(tensors)
+    grown[FIRST] = _widened(tensors[FIRST], 1, before.patch_size, factor) / factor**2
+    for name in LAST:
+        grown[name] = _widened(tensors[name], 0, before.patch_size, factor)
+    return grown
+
+
+def _widened(weight: Tensor, dim: int, patch_size: int, factor: int) -> Tensor:
+    """Repeat the entries of a dimension c p p (as pixel_unshuffle lays it out) to c (p f) (p f)."""
+    patches = weight.unflatten(dim, (-1, patch_size, patch_size))
+    for axis in (dim + 1, dim + 2):
+        patches = patches.repeat_interleave(factor, dim=axis)
+    return patches.flatten(dim, dim + 2)

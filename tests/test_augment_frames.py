@@ -1,0 +1,42 @@
+"""Changes of a sample's pictures: nothing at strength 0, and picture and mask go the same way."""
+
+import numpy as np
+import pytest
+
+from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask
+
+
+def test_no_jitter_changes_nothing_and_jitter_is_the_same_in_all_frames():
+    rng = np.random.default_rng(0)
+    frames = rng.uniform(-0.5, 0.5, (1, 3, 4, 4)).astype(np.float32).repeat(3, axis=0)
+    assert jitter_colour(frames, 0.0, rng) is frames
+    changed = jitter_colour(frames, 0.5, rng)
+    assert not np.allclose(changed, frames)
+    assert np.array_equal(changed[0], changed[2])
+
+
+def test_a_warp_of_strength_0_changes_nothing():
+    rng = np.random.default_rng(0)
+    source = random_warp(32, 0.0, rng)
+    np.testing.assert_allclose(source, np.moveaxis(np.mgrid[:32, :32][::-1], 0, -1), atol=1e-5)
+    picture = rng.integers(0, 256, (32, 32, 3), np.uint8)
+    assert np.array_equal(warp(picture, source), picture)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_warp_moves_picture_and_mask_alike(seed):
+    mask = np.zeros((1, 64, 64), np.float32)
+    mask[:, 36:50, 22:42] = 1
+    picture = np.broadcast_to((mask[0] * 255).astype(np.uint8)[:, :, None], (64, 64, 3)).copy()
+    source = random_warp(64, 1.0, np.random.default_rng(seed))
+    moved = warp_mask(mask, source)[0]
+    assert set(np.unique(moved)) == {0.0, 1.0}
+    assert np.abs(moved - mask[0]).sum() > 20
+    assert (moved == (warp(picture, source)[:, :, 0] > 127)).mean() > 0.99
+
+
+def test_strength_scales_how_far_a_warp_moves():
+    still = np.moveaxis(np.mgrid[:64, :64][::-1], 0, -1)
+    far = [np.abs(random_warp(64, s, np.random.default_rng(5)) - still).mean() for s in (0.25, 0.5, 1.0)]
+    assert far[1] / far[0] == pytest.approx(2, rel=0.1)
+    assert far[2] / far[1] == pytest.approx(2, rel=0.1)
