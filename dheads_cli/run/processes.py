@@ -1,4 +1,4 @@
-"""The processes of one training run, as torchrun starts them: their shares of a batch, what they agree on, how they end.
+"""The processes of one training run, as torchrun starts them: their shares of a batch, how they agree and end.
 
 Each process holds the whole model and computes its part of every batch; DistributedDataParallel takes the mean of their
 gradients, so all make the same step. The first process alone writes and speaks.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.batch_parts import Part
+
+LossOf: TypeAlias = Callable[..., dict[str, Tensor]]
 
 # The others wait while the first validates and draws; a process that dies is noticed at once, by its connections.
 TIMEOUT = timedelta(minutes=30)
@@ -75,11 +79,12 @@ class Processes:
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
-    def spread(self, loss_of: nn.Module) -> nn.Module:
-        """A loss whose backward pass leaves the mean of all processes' gradients; every process begins with the first's
-        weights."""
+    def spread(self, loss_of: LossOf, modules: Mapping[str, nn.Module]) -> LossOf:
+        """The same loss of modules, whose backward pass leaves the mean of all processes' gradients in each of them."""
+        if self.n == 1:
+            return loss_of
         # A component may have parameters that a step does not use.
-        return loss_of if self.n == 1 else DistributedDataParallel(loss_of, find_unused_parameters=True)
+        return DistributedDataParallel(_WithModules(loss_of, modules), find_unused_parameters=True)
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """The mean of each value over all processes, the same in each of them."""
@@ -115,6 +120,17 @@ class Processes:
                 )
 
 
+class _WithModules(nn.Module):
+    """A loss as the module that DistributedDataParallel wants: the owner of the parameters."""
+
+    def __init__(self, loss_of: LossOf, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.loss_of, self.owned = loss_of, nn.ModuleDict(modules)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.loss_of(*args, **kwargs)
+
+
 def current() -> Processes:
     """The processes that this one has joined."""
     if not (dist.is_available() and dist.is_initialized()):
@@ -122,7 +138,7 @@ def current() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def without_exchange(loss_of: nn.Module) -> contextlib.AbstractContextManager[None]:
+def without_exchange(loss_of: LossOf) -> contextlib.AbstractContextManager[None]:
     """Backward passes inside this block add to this process's own gradients; the next one outside takes the mean."""
     return loss_of.no_sync() if isinstance(loss_of, DistributedDataParallel) else contextlib.nullcontext()
 
@@ -144,7 +160,7 @@ def joined(device: str) -> Iterator[None]:
         return
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     try:
-        store, rank, n = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        store, rank, n = next(rendezvous("env://", timeout=TIMEOUT))
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=n, timeout=TIMEOUT)
     except (ValueError, RuntimeError) as error:
@@ -171,9 +187,9 @@ def joined(device: str) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _is_first_to_fail(store: dist.Store, error: BaseException) -> bool:
+def _is_first_to_fail(store: Any, error: BaseException) -> bool:
     try:
-        return store.add("failed", 1) == 1
+        return bool(store.add("failed", 1) == 1)
     except RuntimeError:  # the store went with the process that failed first
         return not _is_lost_connection(error)
 

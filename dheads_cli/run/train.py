@@ -18,6 +18,7 @@ from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import stack_motion
 from dheads_cli.recipe import Recipe
+from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_loop import Pictures, begin, learn
@@ -137,18 +138,22 @@ class TrainingLoss:
     precision: torch.dtype
     seed: int
 
-    def __call__(self, batch: Batch, noise_seed: int) -> dict[str, Tensor]:
-        """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises."""
+    def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
+        """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises.
+
+        Where the batch is a part of a larger one, its samples' steps and noises are those they have in that.
+        """
+        part = part or Part(0, len(batch.x_0), len(batch.x_0))
         schedule, unet, encoder = self.parts.schedule, self.parts.unet, self.parts.audio_encoder
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
-        t = torch.randint(schedule.n_timesteps, (len(batch.x_0),), generator=generator)
-        eps = torch.randn(batch.x_0.shape, generator=generator).to(self.device)
+        t = part.randint(schedule.n_timesteps, generator)
+        eps = part.randn(batch.x_0.shape, generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
         motion = stack_motion([frame.to(self.device) for frame in batch.motion], identity, unet.grayscale_motion)
         level = None
         if unet.motion_noise_embed is not None:
             level = batch.motion_noise.to(self.device)
-            noise = torch.randn(motion.shape, generator=generator).to(self.device)
+            noise = part.randn(motion.shape, generator).to(self.device)
             motion = motion + level.view(-1, 1, 1, 1) * noise
         x_t = q_sample(schedule, x_0, t, eps)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +21,14 @@ from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
 from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.run.processes import current
+from dheads_cli.run.training_health import Health
 
 # What may change when a run goes on: everything else changes what the weights mean.
 FREE_TO_CHANGE = {
     "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
-    "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
+    "train.max_bad_steps", "train.divergence",
     "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
@@ -55,6 +58,7 @@ class State:
         ema: moving average of all that `averaged` gives.
         optimizer: with the moments.
         step: steps done.
+        health: the steps that were left out, and how the loss went.
         facts: what else a checkpoint has to say of the model, by name, such as the words that its outputs stand for.
     """
 
@@ -63,6 +67,7 @@ class State:
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
+    health: Health = field(default_factory=Health)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def buffers(self) -> dict[str, Tensor]:
@@ -141,6 +146,7 @@ def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> Non
         "step": state.step,
         "val_loss": val_loss,
         "version": dheads_cli.__version__,
+        "health": asdict(state.health),
         **state.facts,
     }
     path = checkpoint_path(run_dir, state.step)
@@ -203,7 +209,7 @@ def begin_or_resume(
             f"{resume}: {len(wrong)} of its tensors do not fit its recipe, {wrong[0]} first: it was written by another "
             "version of dheads or of a component; begin anew with --restart"
         )
-    restore(state, tensors, info["step"])
+    restore(state, tensors, info["step"], Health(**info.get("health", {})))
     return state
 
 
@@ -229,11 +235,13 @@ def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) ->
 
 
 def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
-    """Make the run's folder; before a run's first step, remove what another one left there.
+    """Make the run's folder; before a run's first step, remove what another one left there. The first process does it.
 
     Raises:
         DheadsError: the folder can't be written.
     """
+    if not current().is_first:
+        return
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -245,7 +253,7 @@ def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
     write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
 
 
-def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
+def restore(state: State, tensors: dict[str, Tensor], step: int, health: Health) -> None:
     """Put a resume state back."""
     with torch.no_grad():
         for name, buffer in state.buffers().items():
@@ -257,11 +265,11 @@ def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"raw.{name}"])
             state.optimizer.state[parameter] = {
-                "step": torch.tensor(float(step), device=parameter.device),
+                "step": torch.tensor(float(step - health.n_skipped), device=parameter.device),
                 "exp_avg": torch.empty_like(parameter).copy_(tensors[f"exp_avg.{name}"]),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"exp_avg_sq.{name}"]),
             }
-    state.step = step
+    state.step, state.health = step, health
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
