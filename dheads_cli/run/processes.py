@@ -107,8 +107,6 @@ class Processes:
         Raises:
             DheadsError: one has something else than the first, as on a machine without the others' disk.
         """
-        if self.n == 1:
-            return
         all_facts: list[dict[str, str]] = [{} for _ in range(self.n)]
         dist.all_gather_object(all_facts, facts)
         for rank, others in enumerate(all_facts):

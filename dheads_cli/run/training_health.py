@@ -52,7 +52,6 @@ class Health:
         return {"steps_left_out": self.n_skipped} if self.n_skipped else {}
 
 
-
 def check_health(recipe: AnyRecipe, run_dir: Path, step: int, health: Health, values: Mapping[str, float]) -> None:
     """Warn of a step that was left out; end the run after too many of them, or when its loss has grown too far.
 

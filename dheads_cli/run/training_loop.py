@@ -91,16 +91,17 @@ def learn(
         validate: what is logged with each checkpoint; its "val_loss" goes into the checkpoint.
         pictures: what is drawn now and then.
 
+    Under torchrun each process computes its part of every batch, and the first alone draws and writes.
+
     Returns:
         {"run", "step", "checkpoint"} and the last logged means.
-
-    Under torchrun each process computes its part of every batch, and the first alone draws and writes.
 
     Raises:
         DheadsError: the loss is no longer finite or has grown too far, or the processes do not begin with the same.
     """
     settings, processes = recipe.train, current()
-    processes.check_alike(beginning(recipe, run_dir, state))
+    if processes.n > 1:
+        processes.check_alike(beginning(recipe, state))
     spread = processes.spread(loss_of, state.parts.trained_modules())
     last: dict[str, float] = {}
     with (
@@ -142,10 +143,10 @@ def learn(
     return {"run": str(run_dir), "step": state.step, "checkpoint": str(newest[0]) if newest else None, **last}
 
 
-def beginning(recipe: AnyRecipe, run_dir: Path, state: State) -> dict[str, str]:
+def beginning(recipe: AnyRecipe, state: State) -> dict[str, str]:
     """What all processes of a run must begin with, in words."""
     return {
-        f"{run_dir}, step": str(state.step),
+        "run folder, step": str(state.step),
         "recipe, sha256": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
         f"{recipe.data.path}/{MANIFEST}, sha256": sha256_of(Path(recipe.data.path) / MANIFEST),
     }
