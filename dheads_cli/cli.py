@@ -152,20 +152,24 @@ def train(
     """Train a recipe's model. Ctrl-C saves; the same command goes on where it stopped.
 
     Example: dheads train tiny --set data.path=data/grid-64
+
+    On several GPUs: torchrun --nproc-per-node 2 -m dheads_cli train tiny --set data.path=data/grid-64
     """
     from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe
+    from dheads_cli.run.processes import joined
 
-    loaded = load_any_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
-    folder = run_dir or Path("runs") / loaded.name
-    if isinstance(loaded, Recipe):
-        from dheads_cli.run.train import train as run
+    with joined(device):
+        loaded = load_any_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
+        folder = run_dir or Path("runs") / loaded.name
+        if isinstance(loaded, Recipe):
+            from dheads_cli.run.train import train as run
 
-        console.result(run(loaded, folder, device=device, restart=restart))
-    else:
-        from dheads_cli.run.train_words import train_words
+            console.result(run(loaded, folder, device=device, restart=restart))
+        else:
+            from dheads_cli.run.train_words import train_words
 
-        console.result(train_words(loaded, folder, device=device, restart=restart))
+            console.result(train_words(loaded, folder, device=device, restart=restart))
 
 
 @app.command()

@@ -262,12 +262,25 @@ class Optimisation(Section):
     """The optimiser, and what a run keeps; the same for every task."""
 
     steps: Positive = Field(200_000, description="Optimiser steps.")
-    batch_size: Positive = Field(16, description="Samples in a step.")
+    batch_size: Positive = Field(16, description="Samples in a step, over all processes.")
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate after warm-up.")
     lr_final: Fraction = Field(1.0, description="Learning rate at the last step, as a share of lr (cosine decay).")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    accumulate: Positive = Field(
+        1,
+        description="Parts a process's share of a batch is cut into and computed one after another: the same gradient "
+        "in less memory.",
+    )
+    max_bad_steps: Positive = Field(
+        5, description="Steps in a row whose loss or gradient is not finite (they are left out) that end the run."
+    )
+    divergence: float | None = Field(
+        None,
+        gt=1,
+        description="The run ends when its smoothed loss is more than this times the lowest it had; None never.",
+    )
     ema_decay: Fraction = Field(0.999, description="Decay of the moving average of weights that samples use.")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto is bf16 where the device is faster with it."
@@ -275,7 +288,9 @@ class Optimisation(Section):
     log_every: Positive = Field(50, description="Steps between lines of the log.")
     checkpoint_every: Positive = Field(2000, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(3, description="How many of the newest checkpoints stay.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 takes one for each core.")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of each process; 0 takes OMP_NUM_THREADS, else one for each core."
+    )
     weights: str | None = Field(
         None,
         description="Run, checkpoint or shipped model whose weights training begins with (fine-tuning), its moving "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -67,11 +67,16 @@ class ConditionDropout:
     audio: float = 0.0
     identity: float = 0.0
 
-    def __call__(self, given: Conditions, generator: torch.Generator) -> Conditions:
-        """What is left of a batch's conditions; a share of 0 draws nothing from the CPU generator."""
+    def __call__(self, given: Conditions, uniform: Callable[[tuple[int, ...]], Tensor]) -> Conditions:
+        """What is left of a batch's conditions.
+
+        Args:
+            given: the conditions.
+            uniform: draws in [0, 1) of a shape, on the CPU; a share of 0 draws nothing.
+        """
         for condition, share in (("audio", self.audio), ("identity", self.identity)):
             if share:
-                dropped = torch.rand(len(given.identity), generator=generator) < share
+                dropped = uniform((len(given.identity),)) < share
                 given = given.without(condition, dropped.to(given.identity.device))
         return given
 

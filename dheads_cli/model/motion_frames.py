@@ -71,7 +71,9 @@ def add_noise(motion: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     return motion + level.repeat_interleave(channels, dim=1)[:, :, None, None] * noise
 
 
-def drop_patches(motion: Tensor, n_frames: int, share: float, patch_px: int, generator: torch.Generator) -> Tensor:
+def drop_patches(
+    motion: Tensor, n_frames: int, share: float, patch_px: int, uniform: Callable[[tuple[int, ...]], Tensor]
+) -> Tensor:
     """Set random squares of stacked motion frames to zero, each frame's own, in all its channels (Hallo2).
 
     Args:
@@ -79,13 +81,13 @@ def drop_patches(motion: Tensor, n_frames: int, share: float, patch_px: int, gen
         n_frames: M.
         share: probability of each square of a grid of patch_px to be dropped.
         patch_px: side of a square, px; those at the right and lower edge may be cut.
-        generator: of the draws, on the CPU.
+        uniform: draws in [0, 1) of a shape, on the CPU.
     """
     if not n_frames:
         return motion
     b, channels, h, w = motion.shape
     grid = (b, n_frames, -(-h // patch_px), -(-w // patch_px))
-    kept = (torch.rand(grid, generator=generator) >= share).to(motion.device)
+    kept = (uniform(grid) >= share).to(motion.device)
     mask = kept.repeat_interleave(patch_px, dim=2)[:, :, :h].repeat_interleave(patch_px, dim=3)[..., :w]
     return motion * mask.repeat_interleave(channels // n_frames, dim=1)
 

@@ -14,15 +14,18 @@ from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
+from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.guidance import ConditionDropout, Conditions
 from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
 from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
+from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.frames import check_motion_noise
 from dheads_cli.run.noise_levels import by_noise_level, level_means
+from dheads_cli.run.processes import current
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
@@ -51,6 +54,11 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     settings = recipe.train
     if isinstance(recipe.sample.motion_noise, list):
         check_motion_noise(recipe, recipe.sample.motion_noise)  # else told when the first grid is drawn
+    if settings.timesteps == "loss_aware" and (current().n > 1 or settings.accumulate > 1):
+        raise DheadsError(
+            "train.timesteps=loss_aware learns from whole batches: it takes one process and train.accumulate=1; "
+            "use stratified"
+        )
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
     timesteps = TIMESTEPS[settings.timesteps](recipe.model.n_timesteps)
@@ -158,23 +166,27 @@ class TrainingLoss:
     patch_drop: float = 0.0
     patch_px: int = 1
 
-    def __call__(self, batch: Batch, noise_seed: int) -> dict[str, Tensor]:
-        """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws."""
+    def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
+        """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws.
+
+        Where the batch is a part of a larger one, its samples' draws are those they have in that.
+        """
+        part = part or Part(0, len(batch.x_0), len(batch.x_0))
         schedule, unet = self.parts.schedule, self.parts.unet
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
-        t, weights = self.timesteps.draw(len(batch.x_0), generator)
-        eps = torch.randn(batch.x_0.shape, generator=generator).to(self.device)
+        t, weights = map(part.of, self.timesteps.draw(part.whole, generator))
+        eps = part.randn(batch.x_0.shape, generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
         given = Conditions(identity, [frame.to(self.device) for frame in batch.motion], self.hear(batch))
-        given = self.dropout(given, generator)
+        given = self.dropout(given, part.uniform(generator))
         motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         level = None
         if self.patch_drop:  # of a stream of its own, so that with it or without, the other draws are the same
             own = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed + 2**40)
-            motion = drop_patches(motion, unet.n_motion_frames, self.patch_drop, self.patch_px, own)
+            motion = drop_patches(motion, unet.n_motion_frames, self.patch_drop, self.patch_px, part.uniform(own))
         if unet.motion_noise_embed is not None:
             level = batch.motion_noise.to(self.device)
-            noise = torch.randn(motion.shape, generator=generator).to(self.device)
+            noise = part.randn(motion.shape, generator).to(self.device)
             motion = add_noise(motion, level, noise)
         x_t = q_sample(schedule, x_0, t, eps)
         with self.autocast():

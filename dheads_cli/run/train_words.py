@@ -20,7 +20,9 @@ from dheads_cli.data.words import Spoken, WordBatch, WordSet, WordViews, spoken_
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.words import Recogniser, build_recogniser
 from dheads_cli.recipe_words import WordsRecipe
+from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
+from dheads_cli.run.processes import current
 from dheads_cli.run.training_loop import begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
 from dheads_cli.run.word_report import REPORT, make_report, show, write
@@ -70,7 +72,7 @@ def train_words(recipe: WordsRecipe, run_dir: Path, *, device: str = "auto", res
         f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}"
     )
     done = learn(recipe, run_dir, state, data, loss_of, lambda: score_briefly(state, loss_of, validation))
-    if state.step < settings.steps:
+    if state.step < settings.steps or not current().is_first:
         return done
     others = [split for split in corpus.splits if split != recipe.data.train_split]
     held_out = {split: spoken_words(corpus, corpus.clips(split)) for split in others}
@@ -150,7 +152,7 @@ class WordLoss:
     device: torch.device
     precision: torch.dtype
 
-    def __call__(self, batch: WordBatch, noise_seed: int) -> dict[str, Tensor]:
+    def __call__(self, batch: WordBatch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
         """Loss [B], nats, and accuracy [B], 0 or 1; nothing is drawn."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.recogniser.logits(batch.sound.to(self.device)).float()

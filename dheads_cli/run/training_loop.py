@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,13 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from dheads_cli import console
-from dheads_cli.errors import DheadsError
-from dheads_cli.files import write_atomically
+from dheads_cli.data.shards import MANIFEST
+from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.model.build import choose_device, choose_precision
+from dheads_cli.model.checkpoint import checkpoints_of
 from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.run.batch_parts import Part, cut
 from dheads_cli.run.noise_levels import level_means
-from dheads_cli.run.training_state import State, checkpoint_path, save
+from dheads_cli.run.processes import Processes, current, without_exchange
+from dheads_cli.run.training_health import check_health, check_validation
+from dheads_cli.run.training_state import State, save
 
+ALONE = Processes()
 PREFETCH = 4  # batches made ahead of the step that needs them
 
 B = TypeVar("B")
@@ -39,9 +45,12 @@ class Batches(Protocol[B_co]):
 
 
 class Loss(Protocol[B_contra]):
-    """The loss of a batch, under "loss", and what else is logged, each [B]; noise_seed decides its random draws."""
+    """The loss of a batch, under "loss", and what else is logged, each [B]; noise_seed decides its random draws.
 
-    def __call__(self, batch: B_contra, noise_seed: int) -> dict[str, Tensor]: ...
+    Where the batch is a part of a larger one, `part` says which, so that the draws are those of its samples.
+    """
+
+    def __call__(self, batch: B_contra, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Pictures:
 
 def begin(recipe: AnyRecipe, device: str) -> tuple[torch.device, torch.dtype]:
     """Set torch's threads and seed as the recipe says, before a model is built; the device and the precision."""
-    target = choose_device(device)
+    processes = current()
+    processes.share(recipe.train.batch_size, recipe.train.accumulate)
+    target = processes.device(choose_device(device))
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     torch.manual_seed(recipe.seed)
@@ -81,16 +92,21 @@ def learn(
         validate: what is logged with each checkpoint; its "val_loss" goes into the checkpoint.
         pictures: what is drawn now and then.
 
+    Under torchrun each process computes its part of every batch, and the first alone draws and writes.
+
     Returns:
         {"run", "step", "checkpoint"} and the last logged means.
 
     Raises:
-        DheadsError: the loss is no longer finite.
+        DheadsError: the loss is no longer finite or has grown too far, or the processes do not begin with the same.
     """
-    settings = recipe.train
+    settings, processes = recipe.train, current()
+    if processes.n > 1:
+        processes.check_alike(beginning(recipe, state))
+    spread = processes.spread(loss_of, state.parts.trained_modules())
     last: dict[str, float] = {}
     with (
-        open_log(run_dir, state.step) as log,
+        open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda values: None) as log,
         stop_on_interrupt() as stopped,
         batches(data, state.step, settings.steps, settings.batch_size) as queue,
         console.progress("train", total=settings.steps, unit="steps", done=state.step) as bar,
@@ -98,33 +114,43 @@ def learn(
         meter = Meter()
         for batch, wait_s in queue:
             state.step += 1
-            values = optimise(recipe, state, loss_of, batch)
-            meter.add(values, wait_s)
+            values = optimise(recipe, state, spread, batch, processes)
+            if not state.health.in_a_row:
+                meter.add(values, wait_s)
             bar.advance(1)
-            if not math.isfinite(values["loss"]):
-                raise DheadsError(
-                    f"{run_dir}: the loss is {values['loss']} at step {state.step}; earlier checkpoints are whole. "
-                    "Lower train.lr and train again with --restart"
-                )
-            stop = stopped()  # asked once a step: what comes later ends the next one, which is saved first
+            check_health(recipe, run_dir, state.step, state.health, values)
+            # Asked once a step: what comes later ends the next one, which is saved first.
+            stop = processes.any(stopped())
             done = stop or state.step == settings.steps
-            if state.step % settings.log_every == 0 or done:
+            if (state.step % settings.log_every == 0 or done) and meter.n_steps:
                 last = level_means(meter.means(settings.batch_size))
-                log({"step": state.step, **last})
+                log({"step": state.step, **last, **state.health.to_log()})
                 bar.note(f"loss {last['loss']:.4f}")
                 meter = Meter()
-            if state.step % settings.checkpoint_every == 0 or done:
+            if pictures and state.step % pictures.every == 0 and processes.is_first:
+                pictures.draw(state.step)  # before the checkpoint: killed while drawing, a run comes here again
+                meter = Meter()
+            keeps = (state.step % settings.checkpoint_every == 0 or done) and not state.health.in_a_row
+            if keeps and processes.is_first:
                 validation = validate()
+                check_validation(recipe, run_dir, state.step, validation["val_loss"])
                 log({"step": state.step, **validation})
                 save(run_dir, recipe, state, validation["val_loss"])
                 meter = Meter()
-            if pictures and state.step % pictures.every == 0:
-                pictures.draw(state.step)
-                meter = Meter()
             if stop:
-                console.info(f"stopped at step {state.step}; the same command goes on from there")
+                console.info(f"stopped at step {state.step}; the same command goes on from the newest checkpoint")
                 break
-    return {"run": str(run_dir), "step": state.step, "checkpoint": str(checkpoint_path(run_dir, state.step)), **last}
+    newest = checkpoints_of(run_dir)[-1:]
+    return {"run": str(run_dir), "step": state.step, "checkpoint": str(newest[0]) if newest else None, **last}
+
+
+def beginning(recipe: AnyRecipe, state: State) -> dict[str, str]:
+    """What all processes of a run must begin with, in words."""
+    return {
+        "run folder, step": str(state.step),
+        "recipe, sha256": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
+        f"{recipe.data.path}/{MANIFEST}, sha256": sha256_of(Path(recipe.data.path) / MANIFEST),
+    }
 
 
 @dataclass
@@ -151,24 +177,60 @@ class Meter:
         }
 
 
-def optimise(recipe: AnyRecipe, state: State, loss_of: Loss[B], batch: B) -> dict[str, float]:
-    """One step of AdamW on one batch, then of the EMA; the step's losses and gradient norm."""
+def optimise(
+    recipe: AnyRecipe, state: State, loss_of: Loss[B], batch: B, processes: Processes = ALONE
+) -> dict[str, float]:
+    """One step of AdamW on one batch, then of the EMA; the step's losses and gradient norm.
+
+    A step whose loss or gradient norm is not finite is not applied: it leaves all as it was, but for `state.health`.
+
+    Args:
+        recipe: the recipe.
+        state: what changes; its step is this one's number.
+        loss_of: the loss, as `Processes.spread` gives it.
+        batch: the whole batch, of which this process computes its parts.
+        processes: which process this is.
+    """
     settings = recipe.train
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
-    torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout
     for module in state.parts.trained_modules().values():
         module.train()
-    losses = loss_of(batch, noise_seed=state.step)
-    loss = losses["loss"].mean()
+    before = {name: buffer.clone() for name, buffer in state.buffers().items()}
     state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    values = backward(recipe, state, loss_of, batch, processes)
     norm = nn.utils.clip_grad_norm_(state.parameters.values(), settings.grad_clip)
+    values = {**processes.mean(values), "grad_norm": norm.item()}
+    applied = math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])
+    state.health.note(state.step, values["loss"], applied)
+    if not applied:
+        for name, buffer in state.buffers().items():
+            buffer.copy_(before[name])
+        return values
     state.optimizer.step()
     decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))  # a young average forgets faster
     with torch.no_grad():
         torch._foreach_lerp_(list(state.ema.values()), list(state.averaged().values()), 1 - decay)
-    return {**{name: values.mean().item() for name, values in losses.items()}, "grad_norm": norm.item()}
+    return values
+
+
+def backward(
+    recipe: AnyRecipe, state: State, loss_of: Loss[B], batch: B, processes: Processes
+) -> dict[str, float]:
+    """The gradient of the batch's mean loss, this process's parts one after another; the means of its losses.
+
+    Dropout is drawn for each part, and so depends on how many there are.
+    """
+    parts = processes.share(recipe.train.batch_size, recipe.train.accumulate)
+    sums: dict[str, float] = {}
+    for part in parts:
+        torch.manual_seed(recipe.seed * 1_000_003 + state.step + part.first * 2**40)  # dropout
+        with without_exchange(loss_of) if part is not parts[-1] else nullcontext():
+            losses = loss_of(cut(batch, part), noise_seed=state.step, part=part)
+            torch.autograd.backward(losses["loss"].mean() / len(parts))
+        for name, values in losses.items():
+            sums[name] = sums.get(name, 0.0) + values.mean().item()
+    return {name: total / len(parts) for name, total in sums.items()}
 
 
 def learning_rate(recipe: AnyRecipe, step: int) -> float:
@@ -185,8 +247,8 @@ def open_log(run_dir: Path, step: int) -> Iterator[Any]:
     from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
     path = run_dir / "log.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    whole, _, _ = (path.read_text() if path.exists() else "").rpartition("\n")  # a kill may leave half a line
+    kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= step]
     write_atomically(path, "".join(line + "\n" for line in kept))
     board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
     with open(path, "a", encoding="utf-8") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +21,15 @@ from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
 from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.run.processes import current
+from dheads_cli.run.training_health import Health
 
 # What may change when a run goes on: everything else changes what the weights mean.
 FREE_TO_CHANGE = {
     "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
-    "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads",
-    "train.timesteps", "sample", "evaluate", "preprocess",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
+    "train.max_bad_steps", "train.divergence", "train.timesteps",
+    "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
 
@@ -55,6 +58,8 @@ class State:
         ema: moving average of all that `averaged` gives.
         optimizer: with the moments.
         step: steps done.
+        health: the steps that were left out, and how the loss went.
+        val_loss: the validation loss when it was last saved.
         facts: what else a checkpoint has to say of the model, by name, such as the words that its outputs stand for.
         timesteps: what was learned of how to draw the diffusion's steps, by name.
     """
@@ -64,6 +69,8 @@ class State:
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
+    health: Health = field(default_factory=Health)
+    val_loss: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -138,29 +145,46 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step-{step:06d}.safetensors"
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
 def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> None:
     """Write the checkpoint (EMA) and then the resume state (weights, buffers, EMA, moments); drop old checkpoints.
 
-    Weights that are frozen are in both: neither depends on the file that they came from.
+    Weights that are frozen are in both: neither depends on the file that they came from. Killed between the two, a run
+    goes on from the resume state before, and comes to the same checkpoint again.
     """
-    info = {
-        "recipe": recipe.model_dump(mode="json"),
-        "step": state.step,
-        "val_loss": val_loss,
-        "version": dheads_cli.__version__,
-        **state.facts,
-    }
-    path = checkpoint_path(run_dir, state.step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # All that the modules' state_dicts ask for.
-    save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info)
+    state.val_loss = val_loss
+    save_checkpoint(run_dir, recipe, state)
     tensors = kept(state)
     for name, parameter in state.parameters.items():
         moments = state.optimizer.state[parameter]
         tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
-    save_tensors(run_dir / "resume.safetensors", tensors, info)
-    for old in checkpoints_of(run_dir)[: -recipe.train.keep_checkpoints]:
+    save_tensors(run_dir / "resume.safetensors", tensors, info_of(recipe, state))
+    done = [path for path in checkpoints_of(run_dir) if step_of(path) <= state.step]
+    for old in done[: -recipe.train.keep_checkpoints]:
         old.unlink()
+
+
+def info_of(recipe: AnyRecipe, state: State) -> dict[str, Any]:
+    """What the files of a state say of it."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "step": state.step,
+        "val_loss": state.val_loss,
+        "version": dheads_cli.__version__,
+        "health": asdict(state.health),
+        **state.facts,
+    }
+
+
+def save_checkpoint(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
+    """Write the checkpoint: all that the modules' state_dicts ask for, averaged."""
+    path = checkpoint_path(run_dir, state.step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info_of(recipe, state))
 
 
 def kept(state: State) -> dict[str, Tensor]:
@@ -220,7 +244,8 @@ def begin_or_resume(
             f"{resume}: {len(wrong)} of its tensors do not fit its recipe, {wrong[0]} first: it was written by another "
             "version of dheads or of a component; begin anew with --restart"
         )
-    restore(state, tensors, info["step"])
+    restore(state, tensors, info["step"], Health(**info.get("health", {})))
+    state.val_loss = info["val_loss"]
     return state
 
 
@@ -246,11 +271,15 @@ def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) ->
 
 
 def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
-    """Make the run's folder; before a run's first step, remove what another one left there.
+    """Make the run's folder; before a run's first step, remove what another one left there. The first process does it.
+
+    What a kill left of files half written goes, and the checkpoint of a resume state is written again if it is lost.
 
     Raises:
         DheadsError: the folder can't be written.
     """
+    if not current().is_first:
+        return
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -259,10 +288,14 @@ def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
         checkpoints = checkpoints_of(run_dir)
         for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *checkpoints]:
             old.unlink(missing_ok=True)
+    elif not checkpoint_path(run_dir, state.step).exists():
+        save_checkpoint(run_dir, recipe, state)
+    for part in [*run_dir.glob("*.part"), *run_dir.glob("checkpoints/*.part")]:
+        part.unlink()
     write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
 
 
-def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
+def restore(state: State, tensors: dict[str, Tensor], step: int, health: Health) -> None:
     """Put a resume state back."""
     with torch.no_grad():
         for name, buffer in state.buffers().items():
@@ -276,11 +309,11 @@ def restore(state: State, tensors: dict[str, Tensor], step: int) -> None:
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"raw.{name}"])
             state.optimizer.state[parameter] = {
-                "step": torch.tensor(float(step), device=parameter.device),
+                "step": torch.tensor(float(step - health.n_skipped), device=parameter.device),
                 "exp_avg": torch.empty_like(parameter).copy_(tensors[f"exp_avg.{name}"]),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"exp_avg_sq.{name}"]),
             }
-    state.step = step
+    state.step, state.health = step, health
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
