@@ -5,7 +5,7 @@ All keep the objective, the mean over uniform t: what is drawn more often weighs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -26,7 +26,7 @@ class Timesteps(Protocol):
     """
 
     n_timesteps: int
-    state: Mapping[str, Tensor]
+    state: dict[str, Tensor]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Steps t, int64 [n] in 0 ... T - 1, and the weights of their losses, float32 [n] of mean 1; on the CPU.
@@ -84,7 +84,7 @@ class LossAware:
         self.n_timesteps = n_timesteps
         self.n_bins = min(N_BINS, n_timesteps)
         self.bins = torch.arange(n_timesteps) * self.n_bins // n_timesteps  # [T]
-        self.state = {
+        self.state: dict[str, Tensor] = {
             "mean_square": torch.zeros(self.n_bins, dtype=torch.float64),
             "n_seen": torch.zeros(self.n_bins, dtype=torch.int64),
         }
@@ -112,7 +112,10 @@ class LossAware:
         self.state["n_seen"] += counts
 
 
-TIMESTEPS = {"uniform": Uniform, "stratified": Stratified, "loss_aware": LossAware}
+# By name, each made for T steps.
+TIMESTEPS: dict[str, Callable[[int], Timesteps]] = {
+    "uniform": Uniform, "stratified": Stratified, "loss_aware": LossAware,
+}  # fmt: skip
 
 
 def spread(probabilities: Tensor, n: int, generator: torch.Generator) -> Tensor:
