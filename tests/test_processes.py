@@ -237,7 +237,7 @@ def test_torchrun_trains_a_talking_head_as_one_process_does(tmp_path: Path) -> N
         "sample": {"sampler": {"use": "ddim", "steps": 1}},
     })  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(recipe_to_yaml(settings))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
     command += ["dheads_cli", "train", str(tmp_path / "recipe.yaml"), "--run", str(tmp_path / "two"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -48,6 +48,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     settings = recipe.train
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
+    parts.unet.recompute_activations = settings.recompute_activations
     state = begin_or_resume(run_dir, recipe, parts, restart)
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
