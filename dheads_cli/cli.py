@@ -153,7 +153,7 @@ def train(
 
     Example: dheads train tiny --set data.path=data/grid-64
 
-    On several GPUs: torchrun --nproc-per-node 2 -m dheads_cli train tiny --set data.path=data/grid-64
+    On several GPUs: torchrun --nproc-per-node 2 -m -- dheads_cli train tiny --set data.path=data/grid-64
     """
     from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe

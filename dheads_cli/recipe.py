@@ -351,6 +351,11 @@ class Train(Optimisation):
         description="How a batch's steps t are drawn: each by itself; spread evenly; or spread, and more of them where "
         "the loss is large, which then weighs less. The objective is the same.",
     )
+    recompute_activations: bool = Field(
+        False,
+        description="Keep only what each block of the network is given, and compute the rest again in the backward "
+        "pass: the same gradient in less memory and about a third more time.",
+    )
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
 
 

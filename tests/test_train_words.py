@@ -102,7 +102,7 @@ def test_a_checkpoint_says_which_words_it_knows(folder: Path, heard: Path, tmp_p
 
 def test_a_run_begun_anew_has_no_report_of_the_old_one(folder: Path, heard: Path, tmp_path: Path) -> None:
     shutil.copytree(heard, tmp_path / "run")
-    with pytest.raises(DheadsError, match="the loss is nan at step"):
+    with pytest.raises(DheadsError, match=r"not finite at step \d+ \(loss nan"):
         train_words(recipe(folder, steps=50, lr=1e30), tmp_path / "run", device="cpu", restart=True)
     assert not (tmp_path / "run/words.json").exists()
 

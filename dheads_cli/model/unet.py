@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dheads_cli.protocols import AttentionConditioning, Conditioning
 
@@ -70,6 +71,7 @@ class UNet(nn.Module):
         self.channels, self.patch_size = channels, patch_size
         self.n_motion_frames, self.grayscale_motion, self.n_window = n_motion_frames, grayscale_motion, n_window
         self.identity_last, self.time_max_period = identity_last, time_max_period
+        self.recompute_activations = False  # in training, to save memory
         self.memory_format = torch.channels_last  # convolutions are faster so, on a CPU and on a GPU
         time_dim = 4 * channels
         self.time_embed = _mlp(channels, time_dim)
@@ -158,13 +160,20 @@ class UNet(nn.Module):
         h = F.pixel_unshuffle(h, self.patch_size).contiguous(memory_format=self.memory_format)
         skips = []
         for block in self.input_blocks:
-            h = block(h, time, audio)
+            h = self._run(block, h, time, audio)
             skips.append(h)
-        h = self.middle_block(h, time, audio)
+        h = self._run(self.middle_block, h, time, audio)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), time, audio)
+            h = self._run(block, torch.cat([h, skips.pop()], dim=1), time, audio)
         output: Tensor = F.pixel_shuffle(self.out(h), self.patch_size)
         return output
+
+    def _run(self, block: nn.Module, h: Tensor, time: Tensor, audio: Tensor) -> Tensor:
+        """A block; where activations are recomputed, with the same dropout in the backward pass as here."""
+        if self.recompute_activations and torch.is_grad_enabled():
+            return checkpoint(block, h, time, audio, use_reentrant=False)  # type: ignore[no-any-return]
+        out: Tensor = block(h, time, audio)
+        return out
 
 
 class Stage(nn.ModuleList):

@@ -61,6 +61,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         )
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
+    parts.unet.recompute_activations = settings.recompute_activations
     timesteps = TIMESTEPS[settings.timesteps](recipe.model.n_timesteps)
     state = begin_or_resume(run_dir, recipe, parts, restart, timesteps=timesteps.state)
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)

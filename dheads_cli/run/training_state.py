@@ -28,7 +28,7 @@ from dheads_cli.run.training_health import Health
 FREE_TO_CHANGE = {
     "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
     "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
-    "train.max_bad_steps", "train.divergence", "train.timesteps",
+    "train.max_bad_steps", "train.divergence", "train.timesteps", "train.recompute_activations",
     "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
@@ -163,6 +163,11 @@ def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> Non
         moments = state.optimizer.state[parameter]
         tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
     save_tensors(run_dir / "resume.safetensors", tensors, info_of(recipe, state))
+    drop_old_checkpoints(run_dir, recipe, state)
+
+
+def drop_old_checkpoints(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
+    """Leave the newest ones of the steps done; a later one, which a kill kept from its resume state, is no old one."""
     done = [path for path in checkpoints_of(run_dir) if step_of(path) <= state.step]
     for old in done[: -recipe.train.keep_checkpoints]:
         old.unlink()
@@ -273,7 +278,7 @@ def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) ->
 def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
     """Make the run's folder; before a run's first step, remove what another one left there. The first process does it.
 
-    What a kill left of files half written goes, and the checkpoint of a resume state is written again if it is lost.
+    What a kill left half written or half done is put right: parts of files, old checkpoints, one that is missing.
 
     Raises:
         DheadsError: the folder can't be written.
@@ -288,8 +293,10 @@ def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
         checkpoints = checkpoints_of(run_dir)
         for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *checkpoints]:
             old.unlink(missing_ok=True)
-    elif not checkpoint_path(run_dir, state.step).exists():
-        save_checkpoint(run_dir, recipe, state)
+    else:
+        if not checkpoint_path(run_dir, state.step).exists():
+            save_checkpoint(run_dir, recipe, state)
+        drop_old_checkpoints(run_dir, recipe, state)
     for part in [*run_dir.glob("*.part"), *run_dir.glob("checkpoints/*.part")]:
         part.unlink()
     write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
