@@ -8,3 +8,8 @@ from pathlib import Path
 def tiny() -> Path:
     """64 px, trained on GRID with recipes/tiny.yaml."""
     return Path(__file__).with_name("tiny.safetensors")
+
+
+def small() -> Path:
+    """128 px, the default: grown from tiny, trained on GRID with recipes/small.yaml."""
+    return Path(__file__).with_name("small.safetensors")
