@@ -42,6 +42,7 @@ class Component(BaseModel):
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+NoiseLevel = Annotated[float, Field(ge=0)]
 
 
 class Preprocess(Section):
@@ -159,6 +160,12 @@ class Model(Section):
     audio_context: int = Field(2, ge=0, le=16, description="m_y: audio embeddings on either side of the target's.")
     grayscale_motion: bool = Field(False, description="Show motion frames in gray, so that identity is x_Id's alone.")
     noised_motion: bool = Field(False, description="Tell the network the level of noise on its motion frames.")
+    motion_noise_per_frame: bool = Field(
+        False,
+        validate_default=True,
+        description="Each motion frame has a level of noise of its own, and the network is told each "
+        "(Diffusion Forcing); needs noised_motion.",
+    )
     identity_last: bool = Field(
         False, description="Input channels: noised, motion, identity (the release); else noised, identity, motion."
     )
@@ -173,6 +180,13 @@ class Model(Section):
     n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
 
     # Field by field, so that these are reported beside all other mistakes of the section.
+
+    @field_validator("motion_noise_per_frame")
+    @classmethod
+    def _levels_are_told(cls, per_frame: bool, info: ValidationInfo) -> bool:
+        if per_frame and info.data.get("noised_motion") is False:
+            raise PydanticCustomError("misfit", "needs noised_motion: true: the network is told no level without it")
+        return per_frame
 
     @field_validator("channel_mult")
     @classmethod
@@ -309,12 +323,33 @@ class Train(Optimisation):
     vlb_weight: float = Field(1e-4, ge=0, description="Weight of L_vlb, where the variance is learned.")
     lip_sync_weight: float = Field(0.2, ge=0, description="Weight of L_ls, the squared error inside the mouth box.")
     mouth_margin: Fraction = Field(5 / 128, description="Growth of the mouth box on each side, share of the width.")
-    motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma uniform in 0 ... this.")
+    motion_noise_max: float = Field(0.0, ge=0, description="Noise on motion frames: sigma in 0 ... this (GameNGen).")
+    motion_noise_levels: Literal["uniform", "low", "log_normal"] = Field(
+        "uniform",
+        description="How sigma is drawn: uniform (GameNGen), low (max u^2: small ones more often), or log_normal "
+        "(about max / 4, after EDM).",
+    )
+    motion_patch_drop: Fraction = Field(
+        0.0, description="Share of the squares of each motion frame that are set to zero, i.e. grey (Hallo2)."
+    )
+    motion_patch_px: Positive = Field(4, description="Side of such a square, px.")
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
+    audio_drop: Fraction = Field(
+        0.0, description="Share of samples without audio (zeros), so that sample.guidance.audio can be had."
+    )
+    identity_drop: Fraction = Field(
+        0.0,
+        description="Share of samples without the identity frame (gray in its place), for sample.guidance.identity.",
+    )
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
     warp: Fraction = Field(
         0.0, description="Strength of random deformations (size, proportions, turn, place, bends), alike in all frames."
+    )
+    timesteps: Literal["uniform", "stratified", "loss_aware"] = Field(
+        "uniform",
+        description="How a batch's steps t are drawn: each by itself; spread evenly; or spread, and more of them where "
+        "the loss is large, which then weighs less. The objective is the same.",
     )
     recompute_activations: bool = Field(
         False,
@@ -324,11 +359,26 @@ class Train(Optimisation):
     sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
 
 
+class Guidance(Section):
+    """How strongly each condition counts when frames are drawn; 1 is off, and every other costs an evaluation a step.
+
+    docs/SAMPLERS.md has the equation.
+    """
+
+    audio: float = Field(1.0, ge=0, description="Scale of the audio; needs a model with train.audio_drop.")
+    identity: float = Field(1.0, ge=0, description="Scale of the identity frame; needs train.identity_drop.")
+    motion: float = Field(1.0, ge=0, description="Scale of the motion frames; needs train.motion_drop.")
+
+
 class Sample(Section):
     """Drawing videos from a trained model."""
 
     sampler: Component = Field(Component(use="ddpm"), description="Sampler.")
-    motion_noise: float = Field(0.0, ge=0, description="Noise put on motion frames, sigma; the network is told.")
+    motion_noise: NoiseLevel | list[NoiseLevel] = Field(
+        0.0,
+        description="Noise put on motion frames, sigma; the network is told. A list has one for each motion frame, "
+        "oldest first (model.motion_noise_per_frame).",
+    )
     warm_start: Fraction | None = Field(
         None,
         gt=0,
@@ -337,6 +387,7 @@ class Sample(Section):
     stabilize_every: Positive | None = Field(
         None, description="Every so many frames the identity frame takes the oldest motion frame's place; None never."
     )
+    guidance: Guidance = Field(Guidance(), description="Classifier-free guidance, one scale for each condition.")
     batch_size: Positive = Field(12, description="Clips drawn together.")
 
 
@@ -362,6 +413,19 @@ class Recipe(Section):
     train: Train = Field(Train(), description="Objective and optimiser.")
     sample: Sample = Field(Sample(), description="Drawing videos.")
     evaluate: Evaluate = Field(Evaluate(), description="Scoring.")
+
+    @field_validator("sample")
+    @classmethod
+    def _guides_by_what_can_be_dropped(cls, sample: Sample, info: ValidationInfo) -> Sample:
+        train, model = info.data.get("train"), info.data.get("model")
+        for condition in (name for name, scale in sample.guidance if scale != 1):
+            told = {"condition": condition, "below": ("sample", "guidance", condition)}
+            if condition == "motion" and model and not model.n_motion_frames:
+                raise PydanticCustomError("misfit", "must be 1 (off): model.n_motion_frames is 0", told)
+            if train and not getattr(train, f"{condition}_drop"):
+                text = "must be 1 (off): the model is never trained without {condition} (train.{condition}_drop is 0)"
+                raise PydanticCustomError("misfit", text, told)
+        return sample
 
 
 # Which registry group a component of each recipe path comes from.

@@ -33,7 +33,9 @@ def validate(document: Document, name: str) -> tuple[AnyRecipe | None, list[Mist
 
 
 def _mistake(item: Any, schema: type[BaseModel], document: Document, name: str) -> Mistake:
-    loc = (*item["loc"][:-1], item.get("ctx", {}).get("field", item["loc"][-1])) if item["loc"] else ()
+    ctx = item.get("ctx", {})  # a validator of another field names the one it is about, or, where deeper, its place
+    beside = (*item["loc"][:-1], ctx.get("field", item["loc"][-1])) if item["loc"] else ()
+    loc = ctx.get("below", beside)
     where = document.keys.get(loc, name) if item["type"] == "extra_forbidden" else place(document, loc, name)
     return Mistake(where, f"{dotted(loc)}: {_words(item, schema, loc)}")
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dheads_cli.model.diffusion import Denoised, cosine_schedule
-from dheads_cli.model.generate import Continuity, NoiseStreams, generate, stack_motion, to_uint8
+from dheads_cli.model.generate import Continuity, NoiseStreams, generate, to_uint8
+from dheads_cli.model.motion_frames import stack_motion
 
 SCHEDULE = cosine_schedule(100)
 
@@ -13,7 +14,7 @@ SCHEDULE = cosine_schedule(100)
 class Recorder(nn.Module):
     """Stands for a U-Net: notes what it is shown and predicts no change to the identity frame."""
 
-    n_motion_frames, grayscale_motion = 2, False
+    n_motion_frames, grayscale_motion, motion_noise_per_frame = 2, False, False
 
     def __init__(self):
         super().__init__()

@@ -16,6 +16,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_unet
 from dheads_cli.model.checkpoint import find_checkpoint, load_model, load_tensors, save_tensors
 from dheads_cli.model.diffusion import cosine_schedule
+from dheads_cli.model.timesteps import MIN_SEEN
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.sample import sample
 from dheads_cli.run.train import train
@@ -129,6 +130,26 @@ def test_a_resume_state_without_buffers_is_refused_where_there_are_some(folder, 
         train(recipe(folder, steps=2, audio_encoder=RECURRENT), run, device="cpu")
 
 
+def test_how_steps_were_drawn_survives_a_resume_byte_for_byte(folder, tmp_path):
+    runs = tmp_path / "whole", tmp_path / "resumed"
+    # 50 bins have 10 losses each after five steps: the last step is drawn by them.
+    settings = {"timesteps": "loss_aware", "batch_size": 100}
+    stop_at_3(folder, runs[1], **settings)
+    for run in runs:
+        train(recipe(folder, **settings), run, device="cpu")
+    assert bytes_of(runs[0]) == bytes_of(runs[1])
+    seen = load_tensors(runs[0] / "resume.safetensors")[0]["timesteps.n_seen"]
+    assert seen.sum() == 6 * 100
+    assert seen.min() >= MIN_SEEN
+
+
+def test_a_run_may_go_on_with_steps_drawn_in_another_way(folder, tmp_path):
+    run = tmp_path / "run"
+    train(recipe(folder, steps=2), run, device="cpu")
+    train(recipe(folder, steps=4, timesteps="loss_aware"), run, device="cpu")
+    assert load_tensors(run / "resume.safetensors")[0]["timesteps.n_seen"].sum() == 2 * 2  # of steps 3 and 4
+
+
 NOISY = {"variants": 2, "noise": {"probability": 1.0}, "formants": {}}
 
 
@@ -240,6 +261,8 @@ def test_the_log_has_losses_speed_and_validation(unbroken):
     lines = [json.loads(line) for line in (unbroken / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]
     assert {"loss", "simple", "lip_sync", "vlb", "grad_norm", "samples_per_s", "wait_share"} <= lines[0].keys()
+    levels = {name.partition("/")[2] for name in lines[-1] if "/" in name}
+    assert levels == {"t_000-249", "t_250-499", "t_500-749", "t_750-999"}  # 128 frames: some in every quarter
     assert lines[-1]["val_loss"] > 0
     assert list((unbroken / "tensorboard").glob("events*"))
 
@@ -298,6 +321,19 @@ def test_sampling_writes_clips_that_point_at_their_references(folder, unbroken, 
         assert (out / row.file).read_bytes() == (again / row.file).read_bytes()
     with pytest.raises(DheadsError, match="holds samples already"):
         sample(unbroken, split="test", out=out, device="cpu")
+
+
+def test_a_model_trained_with_dropped_conditions_is_guided_and_repeats_itself(folder, tmp_path):
+    dropping = recipe(folder, steps=2, audio_drop=0.5, identity_drop=0.5, motion_drop=0.5)
+    train(dropping, tmp_path / "run", device="cpu")
+    scales = [f"sample.guidance.{condition}=2" for condition in ("audio", "identity", "motion")]
+    made = [
+        sample(tmp_path / "run", split="val", limit=1, out=tmp_path / name, device="cpu", sets=sets)
+        for name, sets in (("guided", scales), ("again", scales), ("plain", []))
+    ]
+    guided, again, plain = (next(folder.glob("*.mp4")).read_bytes() for folder in made)
+    assert guided == again != plain
+    assert "audio: 2.0" in (made[0] / "sample.yaml").read_text()
 
 
 def test_shuffled_clips_have_another_clips_sound(folder, unbroken, tmp_path):

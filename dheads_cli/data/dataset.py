@@ -19,6 +19,7 @@ from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
+from dheads_cli.model.motion_frames import LEVELS
 from dheads_cli.model.speech import cut, samples_of, window_indices
 from dheads_cli.protocols import AudioEncoder
 
@@ -37,7 +38,7 @@ class Batch:
             sound of frames k - m_y - context ... k + m_y + context [B, T].
         audio_index: places of the window among the embeddings of that sound [B, K]; None for a frozen encoder.
         mouth_mask: 1 inside the target's mouth box [B, 1, H, W].
-        motion_noise: sigma of the noise to put on the motion frames [B].
+        motion_noise: sigma of the noise to put on the motion frames [B], or on each of them [B, M].
     """
 
     x_0: Tensor
@@ -62,6 +63,8 @@ class Views:
     colour_jitter: float
     warp: float
     speaker_balance: float
+    motion_noise_levels: str = "uniform"
+    motion_noise_per_frame: bool = False
 
 
 @dataclass
@@ -189,8 +192,14 @@ class TrainingSet:
             audio=torch.stack([sample[1] for sample in samples]),
             audio_index=None if self.frozen else torch.tensor(indices),
             mouth_mask=torch.from_numpy(np.stack([sample[3] for sample in samples])),
-            motion_noise=torch.from_numpy(rng.uniform(0, self.views.motion_noise_max, size).astype(np.float32)),
+            motion_noise=self._motion_noise(size, rng),
         )
+
+    def _motion_noise(self, size: int, rng: np.random.Generator) -> Tensor:
+        """Levels of noise on motion frames, float32 [B] or [B, M]."""
+        shape = (size, self.views.n_motion_frames) if self.views.motion_noise_per_frame else (size,)
+        draws = torch.from_numpy(rng.random(shape))
+        return LEVELS[self.views.motion_noise_levels](draws, self.views.motion_noise_max).float()
 
     def _sample(
         self, ref: ClipRef, rng: np.random.Generator
@@ -207,7 +216,7 @@ class TrainingSet:
         if views.warp:
             source = random_warp(pictures.shape[1], views.warp, rng)
             pictures, mask = np.stack([warp(picture, source) for picture in pictures]), warp_mask(mask, source)
-        frames = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+        frames = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1
         frames = jitter_colour(frames, views.colour_jitter, rng)
         if rng.random() < views.flip:
             frames, mask = frames[..., ::-1], mask[..., ::-1]

@@ -106,6 +106,7 @@ def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> U
             n_window=2 * settings.audio_context + 1,
             audio_dim=audio_dim,
             conditioning=conditioning,
+            motion_noise_per_frame=settings.motion_noise_per_frame,
         )
     except ValueError as error:
         raise DheadsError(f"model: {error}") from error
@@ -120,13 +121,14 @@ def random_inputs(settings: Model, audio_dim: int, batch: int, device: torch.dev
 
     frame = (batch, 3, settings.size, settings.size)
     n_motion = settings.n_motion_frames * (1 if settings.grayscale_motion else 3)
+    levels = (batch, settings.n_motion_frames) if settings.motion_noise_per_frame else (batch,)
     return (
         randn(*frame),
         torch.randint(settings.n_timesteps, (batch,), generator=draws, device="cpu").to(device),
         randn(*frame).clamp(-1, 1),
         randn(batch, n_motion, settings.size, settings.size),
         randn(batch, 2 * settings.audio_context + 1, audio_dim),
-        torch.rand(batch, generator=draws, device="cpu").to(device) if settings.noised_motion else None,
+        torch.rand(levels, generator=draws, device="cpu").to(device) if settings.noised_motion else None,
     )
 
 

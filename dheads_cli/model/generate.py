@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Schedule, to_grayscale
+from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Schedule
+from dheads_cli.model.guidance import Conditions, Guidance
+from dheads_cli.model.motion_frames import add_noise, sampling_levels, stack_motion
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import Noise, Sampler
 
@@ -20,14 +22,15 @@ class Continuity:
 
     Attributes:
         motion_noise: sigma of fresh Gaussian noise on the motion frames, in units of the frames' [-1, 1], told to the
-            network: its own small errors drown in it instead of adding up (GameNGen, section 3.2).
+            network: its own small errors drown in it instead of adding up (GameNGen, section 3.2). Or one sigma for
+            each motion frame, oldest first, where the network is told each (Diffusion Forcing).
         warm_start: share of the steps (0 ... 1) to which the last frame is noised to begin the next one from, in place
             of pure noise; the sampler's steps then lie below it. None, and the first frame: pure noise.
         stabilize_every: before every so many frames the identity frame takes the oldest motion frame's place, for
             that frame alone (the authors' release; not in the paper). None: never.
     """
 
-    motion_noise: float = 0.0
+    motion_noise: float | tuple[float, ...] = 0.0
     warm_start: float | None = None
     stabilize_every: int | None = None
 
@@ -44,6 +47,8 @@ def generate(
     continuity: Continuity,
     noise: Noise,
     frame_noise: Noise | None = None,
+    guidance: Guidance | None = None,
+    motion_before: Sequence[Tensor] | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Draw the frames of B clips side by side.
@@ -61,14 +66,20 @@ def generate(
         continuity: how a frame takes up from those before it.
         noise: source of all random draws: for each frame x_T first, then the motion frames' noise, then the sampler's.
         frame_noise: source of x_T; None is `noise`.
+        guidance: how strongly each condition counts; None is as the network has learned it. Its passes go through the
+            network as one batch, and see the same noise.
+        motion_before: the m_x frames before the first, oldest first, M x [B, 3, H, W]; None is the identity frame.
         precision: of the network's arithmetic; the diffusion itself is float32.
 
     Yields:
         One frame of each clip [B, 3, H, W] in [-1, 1], as soon as it is drawn.
     """
     device = identity.device
-    motion: deque[Tensor] = deque([identity] * unet.n_motion_frames, maxlen=unet.n_motion_frames)
-    level = torch.full((len(identity),), continuity.motion_noise, device=device) if continuity.motion_noise else None
+    before = [identity] * unet.n_motion_frames if motion_before is None else motion_before
+    motion: deque[Tensor] = deque(before, maxlen=unet.n_motion_frames)
+    guidance = guidance or Guidance()
+    passes = guidance.repeated(identity)  # [P B, 3, H, W]
+    level = sampling_levels(continuity.motion_noise, unet.n_motion_frames, unet.motion_noise_per_frame, passes)
     autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
     warm = schedule.until(continuity.warm_start) if continuity.warm_start else None
     frame: Tensor | None = None
@@ -80,27 +91,23 @@ def generate(
         shown = list(motion)
         if shown and continuity.stabilize_every and k and k % continuity.stabilize_every == 0:
             shown[0] = identity
-        motion_frames = stack_motion(shown, identity, unet.grayscale_motion)
-        if continuity.motion_noise:
-            motion_frames = motion_frames + continuity.motion_noise * noise(tuple(motion_frames.shape))
+        given = guidance.passes(Conditions(identity, shown, audio_window))
+        motion_frames = stack_motion(given.motion, given.identity, unet.grayscale_motion)
+        if level is not None:
+            drawn = noise((len(identity), *motion_frames.shape[1:]))
+            motion_frames = add_noise(motion_frames, level, guidance.repeated(drawn))
 
-        def denoise(x_t: Tensor, t: int, motion_frames: Tensor = motion_frames, y: Tensor = audio_window) -> Denoised:
+        def denoise(x_t: Tensor, t: int, given: Conditions = given, motion_frames: Tensor = motion_frames) -> Denoised:
+            x_t = guidance.repeated(x_t)
             step = torch.full((len(x_t),), t, device=device)
             with autocast:
-                output = unet(x_t, step, identity, motion_frames, y, level)
+                output = unet(x_t, step, given.identity, motion_frames, given.audio, level)
             abar = schedule.alpha_cumprod_at(t).to(device)
-            return PREDICTIONS[prediction](output, x_t, abar, identity)
+            return guidance.combined(PREDICTIONS[prediction](output, x_t, abar, given.identity))
 
         frame = sampler(denoise, x_t, steps, noise)
         motion.append(frame)
         yield frame
-
-
-def stack_motion(frames: Sequence[Tensor], identity: Tensor, grayscale: bool) -> Tensor:
-    """Motion frames, oldest first, as channels: M x [B, 3, H, W] -> [B, M C, H, W], C = 1 where grayscale, else 3."""
-    if not frames:
-        return identity[:, :0]
-    return torch.cat([to_grayscale(frame) for frame in frames] if grayscale else list(frames), dim=1)
 
 
 def from_uint8(pictures: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ def grown(tensors: Mapping[str, Tensor], before: Model, factor: int) -> dict[str
 
 def _widened(weight: Tensor, dim: int, patch_size: int, factor: int) -> Tensor:
     """Repeat the entries of a dimension c p p (as pixel_unshuffle lays it out) to c (p f) (p f)."""
-    patches = weight.unflatten(dim, (-1, patch_size, patch_size))
+    before, after = weight.shape[:dim], weight.shape[dim + 1 :]
+    patches = weight.reshape(*before, -1, patch_size, patch_size, *after)
     for axis in (dim + 1, dim + 2):
         patches = patches.repeat_interleave(factor, dim=axis)
     return patches.flatten(dim, dim + 2)

@@ -34,6 +34,7 @@ class UNet(nn.Module):
         n_motion_frames: m_x.
         grayscale_motion: motion frames have one channel.
         noised_motion: the level of noise on the motion frames is an input.
+        motion_noise_per_frame: a level of each motion frame is, where noised_motion.
         identity_last: the input is x_t, motion frames, identity frame (the release), not x_t, identity, motion (paper).
         time_max_period: of the step's sinusoidal embedding.
         learned_variance: three more output channels, nu.
@@ -64,6 +65,7 @@ class UNet(nn.Module):
         n_window: int,
         audio_dim: int,
         conditioning: Conditioning,
+        motion_noise_per_frame: bool = False,
     ) -> None:
         super().__init__()
         self.channels, self.patch_size = channels, patch_size
@@ -73,7 +75,9 @@ class UNet(nn.Module):
         self.memory_format = torch.channels_last  # convolutions are faster so, on a CPU and on a GPU
         time_dim = 4 * channels
         self.time_embed = _mlp(channels, time_dim)
-        self.motion_noise_embed = _mlp(channels, time_dim) if noised_motion else None
+        self.motion_noise_per_frame = noised_motion and motion_noise_per_frame
+        n_levels = n_motion_frames if self.motion_noise_per_frame else 1
+        self.motion_noise_embed = _mlp(n_levels * channels, time_dim) if noised_motion else None
         self.audio_embed = conditioning.embed(n_window, audio_dim, time_dim)
 
         def res_block(n_in: int, n_out: int, resample: nn.Module | None = None) -> ResBlock:
@@ -105,9 +109,7 @@ class UNet(nn.Module):
             if level != len(widths) - 1:
                 self.input_blocks.append(Stage(res_block(width, width, nn.AvgPool2d(2))))
                 skips.append(width)
-        self.middle_block = Stage(
-            res_block(width, width), attention(width, len(widths) - 1), res_block(width, width)
-        )
+        self.middle_block = Stage(res_block(width, width), attention(width, len(widths) - 1), res_block(width, width))
         self.output_blocks = nn.ModuleList()
         for level, level_width in reversed(list(enumerate(widths))):
             for block in range(n_res_blocks + 1):
@@ -140,15 +142,18 @@ class UNet(nn.Module):
             identity_frame: x_Id [B, 3, H, W] in [-1, 1].
             motion_frames: x_Motion, oldest first [B, M * C, H, W], C = 1 where grayscale, else 3.
             audio_window: y_Motion, oldest first [B, K, D].
-            motion_noise: sigma of the noise on the motion frames [B]; None is 0. Only where noised_motion.
+            motion_noise: sigma of the noise on the motion frames [B], or of each of them [B, M] where
+                motion_noise_per_frame; None is 0. Only where noised_motion.
 
         Returns:
             [B, 3 or 6, H, W]: the prediction and, where the variance is learned, nu.
         """
         time = self.time_embed(sinusoidal_embedding(t, self.channels, self.time_max_period).to(x_t.dtype))  # [B, E]
         if self.motion_noise_embed is not None:
-            level = t.new_zeros(t.shape) if motion_noise is None else motion_noise * 1000
-            time = time + self.motion_noise_embed(sinusoidal_embedding(level, self.channels).to(x_t.dtype))
+            shape = (len(t), self.n_motion_frames) if self.motion_noise_per_frame else (len(t),)
+            level = t.new_zeros(shape) if motion_noise is None else motion_noise * 1000
+            levels = sinusoidal_embedding(level.flatten(), self.channels).view(len(t), -1)  # frames side by side
+            time = time + self.motion_noise_embed(levels.to(x_t.dtype))
         audio = self.audio_embed(audio_window)
         shown = (motion_frames, identity_frame) if self.identity_last else (identity_frame, motion_frames)
         h = torch.cat([x_t, *shown], dim=1)

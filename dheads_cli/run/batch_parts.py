@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 B = TypeVar("B")
+Draw: TypeAlias = Callable[[tuple[int, ...]], Tensor]  # of a shape
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,14 @@ class Part:
         assert shape[0] == self.n
         return self.of(torch.randn((self.whole, *shape[1:]), generator=generator))
 
-    def randint(self, high: int, generator: torch.Generator) -> Tensor:
-        """Integers 0 ... high - 1 [n], cut from those of the whole batch."""
-        return self.of(torch.randint(high, (self.whole,), generator=generator))
+    def uniform(self, generator: torch.Generator) -> Draw:
+        """Uniform draws in [0, 1) of a shape [n, ...], cut from those of the whole batch likewise."""
+
+        def draw(shape: tuple[int, ...]) -> Tensor:
+            assert shape[0] == self.n
+            return self.of(torch.rand((self.whole, *shape[1:]), generator=generator))
+
+        return draw
 
     def split(self, n_parts: int) -> list[Part]:
         """This part in n_parts of the same size, which must divide it."""

@@ -22,6 +22,7 @@ from dheads_cli.model.build import Parts, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.diffusion import Objective
 from dheads_cli.model.speech import samples_of
+from dheads_cli.model.timesteps import TIMESTEPS
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.train import TrainingLoss
@@ -140,7 +141,8 @@ def training_step(trained: Trained, device: torch.device) -> Call:
         vlb_weight=settings.vlb_weight,
         lip_sync_weight=settings.lip_sync_weight,
     )
-    loss_of = TrainingLoss(parts, objective, device, choose_precision(settings.precision, device), recipe.seed)
+    precision, timesteps = choose_precision(settings.precision, device), TIMESTEPS[settings.timesteps]
+    loss_of = TrainingLoss(parts, objective, device, precision, recipe.seed, timesteps(recipe.model.n_timesteps))
     call = partial(optimise, recipe, fresh_state(parts, recipe), loss_of, synthetic_batch(recipe, parts))
     call()
     return call
@@ -161,7 +163,8 @@ def synthetic_batch(recipe: Recipe, parts: Parts) -> Batch:
         audio_index = (torch.arange(n_window) + encoder.context_frames).expand(size, -1)
     mouth_mask = torch.zeros(size, 1, model.size, model.size)
     mouth_mask[:, :, model.size * 5 // 8 : model.size * 7 // 8, model.size // 4 : model.size * 3 // 4] = 1
-    noise = torch.rand(size, generator=draws) * recipe.train.motion_noise_max
+    levels = (size, model.n_motion_frames) if model.motion_noise_per_frame else (size,)
+    noise = torch.rand(levels, generator=draws) * recipe.train.motion_noise_max
     return Batch(frames[0], frames[1], list(frames[2:]), audio, audio_index, mouth_mask, noise)
 
 

@@ -14,6 +14,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate
+from dheads_cli.model.guidance import Guidance
 from dheads_cli.recipe import Component, Recipe, Sample
 from dheads_cli.recipe_io import overridden
 
@@ -30,17 +31,36 @@ def chosen_settings(
         sets: `sample.KEY=VALUE` each, after the others: `sample.sampler.steps=5` is an option of the sampler chosen.
 
     Raises:
-        DheadsError: a setting is wrong, or the network was not trained to be told of noise on motion frames.
+        DheadsError: a setting is wrong, the network was not trained to be told of noise on motion frames, or not
+            without a condition that is to guide it.
     """
     chosen: dict[str, Any] = {"sampler": sampler, "motion_noise": motion_noise}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     sample = trained.recipe.sample.model_copy(update=chosen)
     settings = overridden(trained.recipe.model_copy(update={"sample": sample}), sets, "sample").sample
-    if settings.motion_noise and not trained.recipe.model.noised_motion:
-        raise DheadsError(
-            f"motion noise {settings.motion_noise}: {trained.recipe.name} does not know model.noised_motion; use 0"
-        )
+    check_motion_noise(trained.recipe, settings.motion_noise)
     return settings
+
+
+def check_motion_noise(recipe: Recipe, motion_noise: float | list[float]) -> None:
+    """Refuse levels of noise that the network can't be told.
+
+    Raises:
+        DheadsError: what is wrong with them.
+    """
+    if isinstance(motion_noise, list):
+        if not recipe.model.motion_noise_per_frame:
+            raise DheadsError(
+                f"motion noise {motion_noise}: {recipe.name} is told one level for all motion frames "
+                "(it was trained without model.motion_noise_per_frame); give one number"
+            )
+        if len(motion_noise) != recipe.model.n_motion_frames:
+            raise DheadsError(
+                f"motion noise {motion_noise}: {recipe.name} has {recipe.model.n_motion_frames} motion frames: "
+                "give one number, or one for each, oldest first"
+            )
+    elif motion_noise and not recipe.model.noised_motion:
+        raise DheadsError(f"motion noise {motion_noise}: {recipe.name} does not know model.noised_motion; use 0")
 
 
 def draw_frames(
@@ -72,7 +92,15 @@ def draw_frames(
         recipe.model.prediction,
         from_uint8(torch.from_numpy(identity).to(device)),
         audio_windows,
-        continuity=Continuity(settings.motion_noise, settings.warm_start, settings.stabilize_every),
+        continuity=continuity_of(settings),
         noise=NoiseStreams(seeds, device),
+        guidance=Guidance(settings.guidance.model_dump()),
         precision=choose_precision(recipe.train.precision, device),
     )
+
+
+def continuity_of(settings: Sample) -> Continuity:
+    """How a frame takes up from those before it, as the recipe's section `sample` has it."""
+    level = settings.motion_noise
+    motion_noise = tuple(level) if isinstance(level, list) else level
+    return Continuity(motion_noise, settings.warm_start, settings.stabilize_every)

@@ -104,6 +104,7 @@ def sample(
         "motion_noise": settings.motion_noise,
         "warm_start": settings.warm_start,
         "stabilize_every": settings.stabilize_every,
+        "guidance": settings.guidance.model_dump(),
         "seconds_per_frame": round((time.monotonic() - began) / n_frames, 4),
         "version": dheads_cli.__version__,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,18 @@ from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.data.shards import Corpus
+from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
-from dheads_cli.model.generate import stack_motion
+from dheads_cli.model.guidance import ConditionDropout, Conditions
+from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
+from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
+from dheads_cli.run.frames import check_motion_noise
+from dheads_cli.run.noise_levels import by_noise_level, level_means
+from dheads_cli.run.processes import current
 from dheads_cli.run.sample_grid import save_sample_grid
 from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
@@ -46,10 +52,18 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         DheadsError: no usable shards, a run of another recipe is there, or the loss is no longer finite.
     """
     settings = recipe.train
+    if isinstance(recipe.sample.motion_noise, list):
+        check_motion_noise(recipe, recipe.sample.motion_noise)  # else told when the first grid is drawn
+    if settings.timesteps == "loss_aware" and (current().n > 1 or settings.accumulate > 1):
+        raise DheadsError(
+            "train.timesteps=loss_aware learns from whole batches: it takes one process and train.accumulate=1; "
+            "use stratified"
+        )
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
     parts.unet.recompute_activations = settings.recompute_activations
-    state = begin_or_resume(run_dir, recipe, parts, restart)
+    timesteps = TIMESTEPS[settings.timesteps](recipe.model.n_timesteps)
+    state = begin_or_resume(run_dir, recipe, parts, restart, timesteps=timesteps.state)
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
     prepare_run_dir(run_dir, recipe, state)
@@ -61,7 +75,11 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         vlb_weight=settings.vlb_weight,
         lip_sync_weight=settings.lip_sync_weight,
     )
-    loss_of = TrainingLoss(parts, objective, target, precision, recipe.seed)
+    dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
+    loss_of = TrainingLoss(
+        parts, objective, target, precision, recipe.seed, timesteps, dropout,
+        settings.motion_patch_drop, settings.motion_patch_px,
+    )  # fmt: skip
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
@@ -74,7 +92,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         state,
         data,
         loss_of,
-        lambda: {"val_loss": validation_loss(recipe, state, loss_of, validation)},
+        lambda: validation_losses(recipe, state, loss_of, validation),
         draw if settings.sample_every else None,
     )
 
@@ -100,6 +118,8 @@ def training_set(
         colour_jitter=settings.colour_jitter,
         warp=settings.warp,
         speaker_balance=recipe.data.speaker_balance,
+        motion_noise_levels=settings.motion_noise_levels,
+        motion_noise_per_frame=recipe.model.motion_noise_per_frame,
     )
     frozen = "audio_encoder" not in parts.trained_modules()
     versions = versions_of(recipe) if augmented else Versions()
@@ -131,6 +151,10 @@ class TrainingLoss:
         device: where it runs.
         precision: of the forward pass; the loss is float32.
         seed: the run's.
+        timesteps: how the steps of a batch are drawn.
+        dropout: how often a condition is taken away.
+        patch_drop: share of the motion frames' squares that are set to zero.
+        patch_px: side of such a square, px.
     """
 
     parts: Parts
@@ -138,41 +162,66 @@ class TrainingLoss:
     device: torch.device
     precision: torch.dtype
     seed: int
+    timesteps: Timesteps
+    dropout: ConditionDropout = field(default_factory=ConditionDropout)
+    patch_drop: float = 0.0
+    patch_px: int = 1
 
     def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
-        """The loss and its terms, each [B]; the same noise_seed draws the same steps and noises.
+        """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws.
 
-        Where the batch is a part of a larger one, its samples' steps and noises are those they have in that.
+        Where the batch is a part of a larger one, its samples' draws are those they have in that.
         """
         part = part or Part(0, len(batch.x_0), len(batch.x_0))
-        schedule, unet, encoder = self.parts.schedule, self.parts.unet, self.parts.audio_encoder
+        schedule, unet = self.parts.schedule, self.parts.unet
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
-        t = part.randint(schedule.n_timesteps, generator)
+        t, weights = map(part.of, self.timesteps.draw(part.whole, generator))
         eps = part.randn(batch.x_0.shape, generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
-        motion = stack_motion([frame.to(self.device) for frame in batch.motion], identity, unet.grayscale_motion)
+        given = Conditions(identity, [frame.to(self.device) for frame in batch.motion], self.hear(batch))
+        given = self.dropout(given, part.uniform(generator))
+        motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         level = None
+        if self.patch_drop:  # of a stream of its own, so that with it or without, the other draws are the same
+            own = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed + 2**40)
+            motion = drop_patches(motion, unet.n_motion_frames, self.patch_drop, self.patch_px, part.uniform(own))
         if unet.motion_noise_embed is not None:
             level = batch.motion_noise.to(self.device)
             noise = part.randn(motion.shape, generator).to(self.device)
-            motion = motion + level.view(-1, 1, 1, 1) * noise
+            motion = add_noise(motion, level, noise)
         x_t = q_sample(schedule, x_0, t, eps)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            audio = batch.audio.to(self.device)
-            if batch.audio_index is not None:
-                n_frames = batch.audio_index.shape[1] + 2 * encoder.context_frames
-                embeddings = encoder(audio, n_frames)
-                index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
-                audio = embeddings.gather(1, index)
-            output = unet(x_t, t.to(self.device), identity, motion, audio, level)
+        with self.autocast():
+            output = unet(x_t, t.to(self.device), given.identity, motion, given.audio, level)
         mask = batch.mouth_mask.to(self.device)
-        return training_losses(self.objective, schedule, output, x_0, x_t, eps, t, identity, mask)
+        losses = training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
+        self.timesteps.observe(t, losses["loss"].detach())
+        return by_noise_level(losses, t, weights, schedule.n_timesteps)
+
+    def hear(self, batch: Batch) -> Tensor:
+        """The batch's audio windows [B, K, D]."""
+        audio = batch.audio.to(self.device)
+        if batch.audio_index is None:
+            return audio
+        encoder = self.parts.audio_encoder
+        with self.autocast():
+            embeddings = encoder(audio, batch.audio_index.shape[1] + 2 * encoder.context_frames)
+        index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
+        return embeddings.gather(1, index)
+
+    def autocast(self) -> torch.autocast:
+        """The forward pass's arithmetic."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
 @torch.no_grad()
-def validation_loss(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> float:
-    """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels."""
+def validation_losses(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> dict[str, float]:
+    """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels: "val_loss", and by noise level.
+
+    Steps are drawn uniformly and the model is given all its conditions, whole: the same measure however it is trained.
+    """
     size = min(recipe.train.batch_size, N_VALIDATION)
+    plain = replace(loss_of, timesteps=Uniform(recipe.model.n_timesteps), dropout=ConditionDropout(), patch_drop=0.0)
     with ema_weights(state):
-        losses = [loss_of(data.batch(i, size), noise_seed=i)["loss"] for i in range(N_VALIDATION // size)]
-    return torch.cat(losses).mean().item()
+        losses = [plain(data.batch(i, size), noise_seed=i) for i in range(N_VALIDATION // size)]
+    means = level_means({name: torch.cat([each[name] for each in losses]).mean().item() for name in losses[0]})
+    return {f"val_{name}": mean for name, mean in means.items() if name.partition("/")[0] == "loss"}

@@ -25,6 +25,7 @@ from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.checkpoint import checkpoints_of
 from dheads_cli.recipe_tasks import AnyRecipe
 from dheads_cli.run.batch_parts import Part, cut
+from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.processes import Processes, current, without_exchange
 from dheads_cli.run.training_health import check_health, check_validation
 from dheads_cli.run.training_state import State, save
@@ -122,7 +123,7 @@ def learn(
             stop = processes.any(stopped())
             done = stop or state.step == settings.steps
             if (state.step % settings.log_every == 0 or done) and meter.n_steps:
-                last = meter.means(settings.batch_size)
+                last = level_means(meter.means(settings.batch_size))
                 log({"step": state.step, **last, **state.health.to_log()})
                 bar.note(f"loss {last['loss']:.4f}")
                 meter = Meter()

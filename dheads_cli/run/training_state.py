@@ -28,7 +28,7 @@ from dheads_cli.run.training_health import Health
 FREE_TO_CHANGE = {
     "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
     "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
-    "train.max_bad_steps", "train.divergence", "train.recompute_activations",
+    "train.max_bad_steps", "train.divergence", "train.timesteps", "train.recompute_activations",
     "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
@@ -61,6 +61,7 @@ class State:
         health: the steps that were left out, and how the loss went.
         val_loss: the validation loss when it was last saved.
         facts: what else a checkpoint has to say of the model, by name, such as the words that its outputs stand for.
+        timesteps: what was learned of how to draw the diffusion's steps, by name.
     """
 
     parts: Learner
@@ -71,6 +72,7 @@ class State:
     health: Health = field(default_factory=Health)
     val_loss: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    timesteps: Mapping[str, Tensor] = field(default_factory=dict)
 
     def buffers(self) -> dict[str, Tensor]:
         """What no gradient changes but training may, as batch norm's running statistics; not copies."""
@@ -97,7 +99,12 @@ class State:
         return {**self.parameters, **buffers}
 
 
-def fresh_state(parts: Learner, recipe: AnyRecipe, facts: Mapping[str, Any] | None = None) -> State:
+def fresh_state(
+    parts: Learner,
+    recipe: AnyRecipe,
+    facts: Mapping[str, Any] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
+) -> State:
     """The state before the first step."""
     parameters = {
         f"{prefix}.{name}": parameter
@@ -107,7 +114,7 @@ def fresh_state(parts: Learner, recipe: AnyRecipe, facts: Mapping[str, Any] | No
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=recipe.train.lr, weight_decay=recipe.train.weight_decay, fused=True
     )
-    state = State(parts, parameters, {}, optimizer, facts=facts or {})
+    state = State(parts, parameters, {}, optimizer, facts=facts or {}, timesteps=timesteps or {})
     state.ema = {name: tensor.detach().clone() for name, tensor in state.averaged().items()}
     return state
 
@@ -188,15 +195,23 @@ def save_checkpoint(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
 def kept(state: State) -> dict[str, Tensor]:
     """What a resume state holds of a model, by its name there; the optimiser's moments come beside it. Not copies."""
     parts: dict[str, Mapping[str, Tensor]] = {
-        "raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen()
+        "raw": state.parameters, "ema": state.ema, "buffer": state.buffers(), "frozen": state.frozen(),
+        "timesteps": state.timesteps,
     }  # fmt: skip
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
 def begin_or_resume(
-    run_dir: Path, recipe: AnyRecipe, parts: Learner, restart: bool, facts: Mapping[str, Any] | None = None
+    run_dir: Path,
+    recipe: AnyRecipe,
+    parts: Learner,
+    restart: bool,
+    facts: Mapping[str, Any] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
 ) -> State:
     """The state that run_dir holds, or the one before the first step, with the weights that the recipe names.
+
+    What was learned of the steps begins anew where they were drawn in another way so far.
 
     Raises:
         DheadsError: what is there was trained with another recipe or other facts, or is not complete; or the audio
@@ -206,10 +221,10 @@ def begin_or_resume(
     resume = run_dir / "resume.safetensors"
     if restart or not resume.exists():
         take_weights(recipe, parts, facts)
-        return fresh_state(parts, recipe, facts)
+        return fresh_state(parts, recipe, facts, timesteps)
     tensors, info = load_tensors(resume)
     before = any_recipe_from_json(json.dumps(info["recipe"]), str(resume))  # with what had no name yet at its default
-    unlike = differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    unlike = list(differences(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if changed := [key for key in unlike if not is_free(key)]:
         raise DheadsError(
             f"{run_dir}: holds a run of another recipe ({', '.join(changed[:3])} differ): "
@@ -220,7 +235,9 @@ def begin_or_resume(
             f"{run_dir}: holds a run of another {other[0]} than {recipe.data.path} gives now: "
             "choose another folder with --run, or begin anew with --restart"
         )
-    state = fresh_state(parts, recipe, facts)
+    state = fresh_state(parts, recipe, facts, timesteps)
+    if "train.timesteps" in unlike:
+        tensors |= {f"timesteps.{name}": tensor for name, tensor in state.timesteps.items()}
     if missing := [name for name in state.buffers() if f"buffer.{name}" not in tensors]:
         raise DheadsError(
             f"{resume}: lacks {missing[0]}, which changes while training: it was written by an older dheads, "
@@ -294,6 +311,8 @@ def restore(state: State, tensors: dict[str, Tensor], step: int, health: Health)
             tensor.copy_(tensors[f"frozen.{name}"])
         for name, average in state.ema.items():
             average.copy_(tensors[f"ema.{name}"])
+        for name, tensor in state.timesteps.items():
+            tensor.copy_(tensors[f"timesteps.{name}"])
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"raw.{name}"])
             state.optimizer.state[parameter] = {
