@@ -111,4 +111,3 @@ def test_recomputed_activations_give_the_same_gradients_and_keep_less() -> None:
     assert len(plain) == len(again) > 50
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
     assert kept_less < 0.5 * kept, (kept_less, kept)
-    print(f"{kept_less / kept:.2f} of {kept} bytes")
