@@ -91,7 +91,7 @@ def animate(
         Path | None, typer.Option("--out", "-o", help="Video to write; without it, FACE-SPEECH.mp4 in this folder.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name; without it, the shipped one.")
+        str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name; without it, small.")
     ] = None,
     face_index: Annotated[
         int | None, typer.Option("--face", min=1, help="Which face, 1 being the largest, where the photo has several.")

@@ -25,7 +25,7 @@ from dheads_cli.run.frames import chosen_settings, draw_frames
 
 MIN_SPEECH_S = 0.1
 MIN_FACE_PX = 32  # distance of the outermost landmarks below which a face is too small to mean anything
-DEFAULT_MODEL = "tiny"
+DEFAULT_MODEL = "small"
 DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
 MAX_SIZE = 4096  # px: more than H.264 players show
 SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
@@ -52,7 +52,7 @@ def animate(
         face: a photo.
         speech: a file with sound.
         out: the .mp4 to write, in a folder that exists.
-        model: checkpoint, run folder or shipped model; None is the shipped one, whatever lies in this folder.
+        model: checkpoint, run folder or shipped model; None is `small`, whatever lies in this folder.
         face_index: which face, 1 is the largest; None takes the largest, and says so where there are several.
         device: torch device or "auto".
         seed: of the random draws; None is the recipe's.

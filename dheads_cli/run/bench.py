@@ -44,7 +44,7 @@ def bench(
     """Measure, and print what was found.
 
     Args:
-        model: checkpoint, run folder or shipped model; None is the shipped one.
+        model: checkpoint, run folder or shipped model; None is `small`.
         device: torch device or "auto".
         seconds: for each measurement.
         face: photo for the animate loop; None is a small one that ships with dheads.
