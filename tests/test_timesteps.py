@@ -112,3 +112,10 @@ def test_what_was_learned_is_in_the_state():
     for name, tensor in timesteps.state.items():
         again.state[name].copy_(tensor)
     assert torch.equal(timesteps.draw(16, generator())[0], again.draw(16, generator())[0])
+
+
+def test_losses_that_are_not_finite_teach_nothing():
+    timesteps = taught()
+    before = {name: tensor.clone() for name, tensor in timesteps.state.items()}
+    timesteps.observe(torch.tensor([1, 2]), torch.tensor([torch.nan, torch.inf]))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in timesteps.state.items())

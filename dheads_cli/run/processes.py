@@ -83,8 +83,7 @@ class Processes:
         """The same loss of modules, whose backward pass leaves the mean of all processes' gradients in each of them."""
         if self.n == 1:
             return loss_of
-        # A component may have parameters that a step does not use.
-        return DistributedDataParallel(_WithModules(loss_of, modules), find_unused_parameters=True)
+        return DistributedDataParallel(_WithModules(loss_of, modules))
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """The mean of each value over all processes, the same in each of them."""
