@@ -99,7 +99,7 @@ def test_without_a_face_there_is_no_r_and_it_is_said() -> None:
     assert mouth_r([blob, clip.frames], [clip, clip], DarkMouth())[0] is None
     values = measured([None, None], [None, None])
     assert values == {"mouth_clips": 0.0}
-    assert in_words(values, 2, None) == "mouth r not measured: no face is found in what is drawn of 2 clips"
+    assert in_words(values, 2, None) == "mouth r not measured: no face is found in what is drawn"
     values = measured([None, 0.5, 0.75], [])
     assert values == {"mouth_clips": 2.0, "mouth_r": 0.625, "mouth_r_lowest": 0.5}
     assert in_words(values, 3, None) == "mouth r 0.62 (lowest 0.50, no face in 1 of 3)"
@@ -195,7 +195,7 @@ def test_training_shows_grid_and_talking_clip_in_the_folder_and_in_tensorboard(
     train(recipe(folder), run, device="cpu")
     pictures = {"grid-000001.png", "grid-000002.png", "talking-000001.mp4", "talking-000002.mp4"}
     assert pictures <= {path.name for path in run.iterdir()}
-    assert "step 1: mouth r not measured: no face is found in what is drawn of 2 clips" in capsys.readouterr().err
+    assert "step 1: mouth r not measured: no face is found in what is drawn" in capsys.readouterr().err
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     watched = [line for line in lines if "mouth_clips" in line]
     assert [(line["step"], line["mouth_clips"]) for line in watched] == [(1, 0), (2, 0)]

@@ -184,11 +184,7 @@ def measured(own: Iterable[float | None], shuffled: Iterable[float | None]) -> d
 
 
 def best_before(log: Path, step: int) -> tuple[float, int] | None:
-    """The highest mean r that a run's log has before a step, and its step; of as many clips as were ever
-    measured.
-
-    A run that goes on from a checkpoint has dropped later lines before.
-    """
+    """The highest mean r in a run's log before a step, and its step; only where as many clips as ever had a face."""
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     found = [line for line in lines if "mouth_r" in line and line["step"] < step]
     if not found:
@@ -201,7 +197,7 @@ def in_words(values: dict[str, float], n_clips: int, best: tuple[float, int] | N
     """What was measured, as one reads it."""
     n_measured = int(values["mouth_clips"])
     if not n_measured:
-        return f"mouth r not measured: no face is found in what is drawn of {n_clips} clips"
+        return "mouth r not measured: no face is found in what is drawn"
     missing = f", no face in {n_clips - n_measured} of {n_clips}" if n_measured < n_clips else ""
     said = f"mouth r {values['mouth_r']:.2f} (lowest {values['mouth_r_lowest']:.2f}{missing})"
     if "mouth_r_shuffled" in values:
