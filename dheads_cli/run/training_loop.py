@@ -116,7 +116,7 @@ def learn(
     spread = processes.spread(loss_of, state.parts.trained_modules())
     last: dict[str, float] = {}
     with (
-        open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda values: None) as log,
+        open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda *_: None) as log,
         stop_on_interrupt() as stopped,
         batches(data, state.step, settings.steps, settings.batch_size) as queue,
         console.progress("train", total=settings.steps, unit="steps", done=state.step) as bar,
@@ -278,6 +278,7 @@ def open_log(run_dir: Path, step: int) -> Iterator[Any]:
                 with Image.open(io.BytesIO(encoded)) as picture:
                     width, height = picture.size
                 image = Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3)
+                assert board.file_writer is not None  # it is, until the writer is closed
                 board.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), values["step"])
             board.flush()  # of a run that is killed, TensorBoard shows as much as the log
 
