@@ -256,6 +256,53 @@ def evaluate(
     )
 
 
+@app.command()
+def drift(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODELS...", help="Run folders, checkpoints, or shipped models' names.")
+    ],
+    tries: Annotated[
+        list[str] | None,
+        typer.Option("--try", metavar="'KEY=VALUE ...'", help="One way to sample, a row of the table; repeat it."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a clip, s; sentences are joined to it.")] = 60.0,
+    clips: Annotated[int, typer.Option(min=1, help="At most this many clips; an interval needs two.")] = 4,
+    split: Annotated[str, typer.Option(help="Split of the corpus that sentences are from.")] = "test",
+    speaker: Annotated[str | None, typer.Option(help="Only this speaker's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write; without it, runs/NAME/drift.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")] = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    sets: SampleSets = None,
+    trust: Trust = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Measure how models hold over a minute of speech. Each with each --try, side by side, second by second.
+
+    Example: dheads drift tiny --try sample.motion_noise=0 --try sample.motion_noise=0.3
+    """
+    from dheads_cli.run.drift import drift as run
+
+    run(
+        models,
+        seconds=seconds,
+        clips=clips,
+        split=split,
+        speaker=speaker,
+        data=data,
+        sets=sets or [],
+        tries=tries or [],
+        out=out,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+    )
+
+
 @app.command("import")
 def import_official(
     checkpoint: Annotated[

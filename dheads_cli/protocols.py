@@ -227,6 +227,15 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class MetricOverTime(Metric, Protocol):
+    """A metric that can also follow one clip: `drift` is one."""
+
+    def per_second(self, clip: Clip) -> Mapping[str, NDArray[np.float64]]:
+        """Values of each whole second by name, float64 [S] each; empty for a clip that can't be measured."""
+        ...
+
+
 KINDS: dict[str, type[Any]] = {
     "audio_encoders": AudioEncoder,
     "landmark_detectors": LandmarkDetector,
