@@ -356,7 +356,19 @@ class Train(Optimisation):
         description="Keep only what each block of the network is given, and compute the rest again in the backward "
         "pass: the same gradient in less memory and about a third more time.",
     )
-    sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0 draws none.")
+    sample_every: int = Field(
+        5000, ge=0, description="Steps between sample grids and talking clips of held-out speech; 0 draws none."
+    )
+    watch_clips: int = Field(
+        4,
+        ge=0,
+        description="Held-out clips drawn then, with their own sound and with another's, whose mouths are measured; "
+        "0 draws the grid alone.",
+    )
+    watch_s: float = Field(2.0, ge=0.4, description="How much is drawn of each, from its beginning, s.")
+    watch_steps: Positive = Field(
+        25, description="Most steps a frame then, where sample.sampler has an option `steps` that is larger."
+    )
 
 
 class Guidance(Section):

@@ -62,7 +62,7 @@ def said(run: Path, n: int = 2) -> list[str]:
 
 def logged(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("samples_per_s", "wait_share")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("samples_per_s", "wait_share", "watch_s")} for line in lines]
 
 
 def same_losses(one: Path, other: Path) -> None:

@@ -69,13 +69,19 @@ def recipe(folder: Path, steps: int = 6, **changes: Any) -> Recipe:
     return Recipe.model_validate({"name": "toy", "data": {"path": str(folder)}, "train": {**settings, **changes}})
 
 
-def learn(settings: Recipe, run: Path, toy: Toy | None = None, loss_of: Loss | None = None) -> State:
+def learn(
+    settings: Recipe,
+    run: Path,
+    toy: Toy | None = None,
+    loss_of: Loss | None = None,
+    pictures: training_loop.Pictures | None = None,
+) -> State:
     """Train, or go on; the state at the end."""
     toy = toy or Toy()
     state = begin_or_resume(run, settings, toy, restart=False)
     prepare_run_dir(run, settings, state)
     validate = lambda: {"val_loss": 0.5}  # noqa: E731
-    training_loop.learn(settings, run, state, Numbers(), loss_of or make_loss(toy), validate)
+    training_loop.learn(settings, run, state, Numbers(), loss_of or make_loss(toy), validate, pictures)
     return state
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.data.hearing import Versions
-from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
@@ -26,9 +25,9 @@ from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions
 from dheads_cli.run.frames import check_motion_noise
 from dheads_cli.run.noise_levels import by_noise_level, level_means
 from dheads_cli.run.processes import current
-from dheads_cli.run.sample_grid import save_sample_grid
-from dheads_cli.run.training_loop import Pictures, begin, learn
+from dheads_cli.run.training_loop import Drawn, Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
+from dheads_cli.run.watch import Watch, watch_of
 
 N_VALIDATION = 128  # frames of the validation loss, the same ones each time
 
@@ -41,7 +40,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
 
     Args:
         recipe: the recipe.
-        run_dir: where recipe.yaml, log.jsonl, TensorBoard events, checkpoints and sample grids go.
+        run_dir: where recipe.yaml, log.jsonl, TensorBoard events, checkpoints and pictures go.
         device: torch device, or "auto".
         restart: begin anew although run_dir holds a run.
 
@@ -85,7 +84,10 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
         f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}"
     )
-    draw = Pictures(settings.sample_every, partial(draw_grid, recipe, state, parts, validation.corpus, run_dir))
+    pictures = None
+    if settings.sample_every and current().is_first:
+        watch = watch_of(recipe, parts, validation.corpus, validation.clips, run_dir, state.step)
+        pictures = Pictures(settings.sample_every, partial(draw, state, watch))
     return learn(
         recipe,
         run_dir,
@@ -93,14 +95,14 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         data,
         loss_of,
         lambda: validation_losses(recipe, state, loss_of, validation),
-        draw if settings.sample_every else None,
+        pictures,
     )
 
 
-def draw_grid(recipe: Recipe, state: State, parts: Parts, corpus: Corpus, run_dir: Path, step: int) -> None:
-    """Draw the sample grid of a step with the EMA weights."""
+def draw(state: State, watch: Watch, step: int) -> Drawn:
+    """Draw what is watched with the EMA weights."""
     with ema_weights(state):
-        save_sample_grid(run_dir / f"grid-{step:06d}.png", recipe, parts, corpus)
+        return watch(step)
 
 
 def training_set(

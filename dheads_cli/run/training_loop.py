@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from dheads_cli import console
@@ -54,11 +56,19 @@ class Loss(Protocol[B_contra]):
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What is logged of what was drawn: values in the log and in TensorBoard, PNG or GIF files in TensorBoard alone."""
+
+    values: dict[str, float]
+    pictures: dict[str, bytes]
+
+
+@dataclass(frozen=True)
 class Pictures:
     """What is drawn of the model every so many steps."""
 
     every: int
-    draw: Callable[[int], None]
+    draw: Callable[[int], Drawn]
 
 
 def begin(recipe: AnyRecipe, device: str) -> tuple[torch.device, torch.dtype]:
@@ -106,7 +116,7 @@ def learn(
     spread = processes.spread(loss_of, state.parts.trained_modules())
     last: dict[str, float] = {}
     with (
-        open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda values: None) as log,
+        open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda *_: None) as log,
         stop_on_interrupt() as stopped,
         batches(data, state.step, settings.steps, settings.batch_size) as queue,
         console.progress("train", total=settings.steps, unit="steps", done=state.step) as bar,
@@ -128,7 +138,8 @@ def learn(
                 bar.note(f"loss {last['loss']:.4f}")
                 meter = Meter()
             if pictures and state.step % pictures.every == 0 and processes.is_first:
-                pictures.draw(state.step)  # before the checkpoint: killed while drawing, a run comes here again
+                drawn = pictures.draw(state.step)  # before the checkpoint: killed meanwhile, a run comes here again
+                log({"step": state.step, **drawn.values}, drawn.pictures)
                 meter = Meter()
             keeps = (state.step % settings.checkpoint_every == 0 or done) and not state.health.in_a_row
             if keeps and processes.is_first:
@@ -243,8 +254,12 @@ def learning_rate(recipe: AnyRecipe, step: int) -> float:
 
 @contextmanager
 def open_log(run_dir: Path, step: int) -> Iterator[Any]:
-    """A function that logs one line of values to log.jsonl and TensorBoard; lines after `step` are dropped first."""
-    from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+    """A function that logs one line of values to log.jsonl and TensorBoard; lines after `step` are dropped first.
+
+    It also takes pictures, PNG or GIF by their tag, for TensorBoard: a GIF moves there.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary  # slow to import, and only training needs them
+    from torch.utils.tensorboard import SummaryWriter
 
     path = run_dir / "log.jsonl"
     whole, _, _ = (path.read_text() if path.exists() else "").rpartition("\n")  # a kill may leave half a line
@@ -253,12 +268,19 @@ def open_log(run_dir: Path, step: int) -> Iterator[Any]:
     board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
     with open(path, "a", encoding="utf-8") as file:
 
-        def log(values: dict[str, float]) -> None:
+        def log(values: dict[str, float], pictures: Mapping[str, bytes] | None = None) -> None:
             file.write(json.dumps(values) + "\n")
             file.flush()
             for name, value in values.items():
                 if name != "step":
                     board.add_scalar(name, value, int(values["step"]))
+            for tag, encoded in (pictures or {}).items():
+                with Image.open(io.BytesIO(encoded)) as picture:
+                    width, height = picture.size
+                image = Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3)
+                assert board.file_writer is not None  # it is, until the writer is closed
+                board.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), values["step"])
+            board.flush()  # of a run that is killed, TensorBoard shows as much as the log
 
         try:
             yield log
