@@ -14,6 +14,7 @@ from dheads_cli.model.build import Parts, build_unet
 from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Objective, cosine_schedule
 from dheads_cli.model.generate import Continuity, NoiseStreams, generate
 from dheads_cli.model.guidance import ConditionDropout, Conditions, Guidance
+from dheads_cli.model.timesteps import Uniform
 from dheads_cli.recipe import Model, Recipe
 from dheads_cli.recipe_io import load_recipe, overridden
 from dheads_cli.run.train import TrainingLoss
@@ -97,7 +98,7 @@ def loss_and_batch() -> tuple[TrainingLoss, Batch]:
     parts = Parts(unet, Frozen(), cosine_schedule(100))
     frame = torch.rand(4, 3, 32, 32) - 0.5
     batch = Batch(frame, frame, [frame, frame], torch.randn(4, 5, 4), None, torch.zeros(4, 1, 32, 32), torch.zeros(4))
-    return TrainingLoss(parts, objective, torch.device("cpu"), torch.float32, 0), batch
+    return TrainingLoss(parts, objective, torch.device("cpu"), torch.float32, 0, Uniform(100)), batch
 
 
 def test_a_dropped_identity_frame_is_not_what_the_output_is_added_to():

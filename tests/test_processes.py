@@ -213,7 +213,9 @@ def test_processes_that_begin_with_something_else_are_refused(one: Path, tmp_pat
     runs = [tmp_path / "run", tmp_path / "elsewhere/run"]  # the second machine does not see the first one's
     runs[1].parent.mkdir()
     learn(settings_of(one, steps=2), runs[0])
-    assert sorted(ended(settings_of(one), runs)) == [1, 2]
+    codes = ended(settings_of(one), runs)
+    assert set(codes) <= {1, 2}
+    assert 2 in codes  # one of them says why; both do where they end at the same moment
     told = "".join((run.parent / f"run-{rank}.txt").read_text() for rank, run in enumerate(runs))
     assert "step: process 1 has 0, but process 0 has 2: all machines must have" in told
 

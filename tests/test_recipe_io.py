@@ -332,8 +332,9 @@ def test_mistakes_in_any_task_s_recipe_have_their_place(write: Callable[[str], s
         "x.yaml:8:1: sample: unknown key; it belongs to recipes whose task is 'video'",
         "--set train={}: train is a section; set one of its keys: --set train.steps=...",
         "--set train.flip=0.5: train.flip: unknown key; the keys here are steps, batch_size, lr, lr_final, "
-        "warmup_steps, weight_decay, grad_clip, ema_decay, precision, log_every, checkpoint_every, keep_checkpoints, "
-        "threads, weights, audio_encoder_weights, freeze_audio_encoder, augment, jitter_frames, gain_db, noise_max",
+        "warmup_steps, weight_decay, grad_clip, accumulate, max_bad_steps, divergence, ema_decay, precision, "
+        "log_every, checkpoint_every, keep_checkpoints, threads, weights, audio_encoder_weights, freeze_audio_encoder, "
+        "augment, jitter_frames, gain_db, noise_max",
         "--set model.audio_encoder.hidden=3: model.audio_encoder.hidden: logmel has no option 'hidden'; did you mean "
         "'hidden_dim'? Options: embed_dim, hidden_dim.",
     ]

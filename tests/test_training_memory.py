@@ -40,7 +40,7 @@ def test_a_batch_in_parts_gives_the_losses_and_gradients_of_the_whole(tmp_path: 
 def test_a_part_has_the_noise_that_its_samples_have_in_the_whole() -> None:
     def draw(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(1)
-        return part.randn(torch.Size([part.n, 3]), generator), part.randint(1000, generator)
+        return part.randn(torch.Size([part.n, 3]), generator), part.uniform(generator)((part.n,))
 
     whole = Part(0, 6, 6)
     parts = [draw(part) for part in whole.split(3)]

@@ -107,7 +107,7 @@ class LossAware:
         t, losses = t[losses.isfinite()], losses[losses.isfinite()]  # a step with any other is left out of training
         bins = self.bins[t]
         counts = torch.bincount(bins, minlength=self.n_bins)
-        squares = torch.bincount(bins, losses.double() ** 2, minlength=self.n_bins) / counts.clamp(min=1)
+        squares = torch.bincount(bins, losses.double() ** 2, minlength=self.n_bins).double() / counts.clamp(min=1)
         first = counts / (self.state["n_seen"] + counts).clamp(min=1)  # a plain mean, until MEMORY losses are in it
         rate = torch.maximum(first, 1 - (1 - 1 / MEMORY) ** counts.double())
         self.state["mean_square"].lerp_(squares, rate)

@@ -181,6 +181,7 @@ def joined(device: str) -> Iterator[None]:
                     "machine or network failed; the same command goes on from the last checkpoint"
                 ) from error
             raise
+    dist.barrier()  # none leaves while another still talks: a closed connection aborts it
     dist.destroy_process_group()
 
 
