@@ -1,6 +1,7 @@
 """Self-rollout: the frames a network draws itself in training are those it would draw in sampling."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,14 @@ from test_train import bytes_of, recipe, stop_at_3
 from test_unet import unet
 
 from dheads_cli import registry
-from dheads_cli.model.diffusion import cosine_schedule
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import Parts
+from dheads_cli.model.diffusion import Objective, cosine_schedule
 from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate, to_uint8
 from dheads_cli.model.rollout import Rollout
-from dheads_cli.run.train import train
+from dheads_cli.model.timesteps import Uniform
+from dheads_cli.run.batch_parts import Part, cut
+from dheads_cli.run.train import TrainingLoss, rollout_of, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -112,6 +117,36 @@ def test_a_trained_encoder_hears_each_drawn_frame_as_it_would_hear_a_target(fold
         torch.testing.assert_close(found, window, atol=2e-4, rtol=0)  # frozen ones are kept as float16
 
 
+class Hears(Loudness):
+    """A frozen encoder of the width that the network here takes."""
+
+    embed_dim = 8
+
+
+def test_a_part_of_a_batch_draws_what_the_whole_batch_does(folder):
+    torch.manual_seed(0)
+    model = unet(learned_variance=False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    batch = training_set(folder, rollout_share=1.0, rollout_frames=2).batch(1, 4)
+    batch = replace(batch, start_audio=[window.expand(-1, -1, 8) for window in batch.start_audio])
+    rollout = Rollout(
+        registry.build("samplers", "ddim", {"steps": 1}), "identity_residual", Continuity(0.0), torch.float32
+    )
+    loss_of = TrainingLoss(
+        Parts(model, Hears(), cosine_schedule(100)), Objective("identity_residual", 0, 0, 0), torch.device("cpu"),
+        torch.float32, 0, Uniform(100), rollout=rollout,
+    )  # fmt: skip
+    whole = loss_of.motion_frames(batch, batch.identity, 7, Part(0, 4, 4))
+    for part in Part(0, 4, 4).split(2):
+        piece = cut(batch, part)
+        for ours, theirs in zip(loss_of.motion_frames(piece, piece.identity, 7, part), whole, strict=True):
+            torch.testing.assert_close(ours, part.of(theirs), atol=1.01 / 127.5, rtol=0)  # sums of another order
+    assert not torch.equal(whole[-1], batch.motion[-1])
+    plain = replace(batch, start_exists=None)
+    assert all(map(torch.equal, loss_of.motion_frames(plain, batch.identity, 7, Part(0, 4, 4)), batch.motion))
+
+
 def test_the_share_of_steps_is_the_one_asked_for_from_the_step_asked_for(folder):
     data = training_set(folder, rollout_share=0.25, rollout_frames=2, rollout_from_step=400)
     rolls = [data._rolls_out(step) for step in range(2400)]
@@ -130,3 +165,10 @@ def test_a_resumed_run_that_rolls_out_equals_an_unbroken_one_byte_for_byte(folde
     for run in runs:
         train(recipe(folder, **ROLLED), run, device="cpu")
     assert bytes_of(runs[0]) == bytes_of(runs[1])
+
+
+def test_a_network_without_motion_frames_can_not_roll_out(folder, tmp_path):
+    model = recipe(folder).model.model_copy(update={"n_motion_frames": 0})
+    settings = recipe(folder, **ROLLED).model_copy(update={"model": model})
+    with pytest.raises(DheadsError, match=r"train\.rollout_share: the network sees no motion frames"):
+        rollout_of(settings, torch.float32)

@@ -148,9 +148,15 @@ def training_set(
 
 
 def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
-    """How the network draws its own motion frames, or None where it never does."""
+    """How the network draws its own motion frames, or None where it never does.
+
+    Raises:
+        DheadsError: it has none, or the sampler can't be built.
+    """
     if not recipe.train.rollout_share:
         return None
+    if not recipe.model.n_motion_frames:
+        raise DheadsError("train.rollout_share: the network sees no motion frames (model.n_motion_frames=0); use 0")
     sampler = build_component("samplers", recipe.train.rollout_sampler)
     continuity = Continuity(motion_noise=continuity_of(recipe.sample).motion_noise)
     return Rollout(sampler, recipe.model.prediction, continuity, precision)
