@@ -333,6 +333,16 @@ class Train(Optimisation):
         0.0, description="Share of the squares of each motion frame that are set to zero, i.e. grey (Hallo2)."
     )
     motion_patch_px: Positive = Field(4, description="Side of such a square, px.")
+    rollout_share: Fraction = Field(
+        0.0,
+        description="Share of the steps whose motion frames the network draws itself (Self-Forcing, DIAMOND). Such a "
+        "step costs rollout_frames x the sampler's steps forward passes more; a plain one is worth about three.",
+    )
+    rollout_frames: Positive = Field(4, description="Frames it draws, one after another, before the target.")
+    rollout_from_step: int = Field(0, ge=0, description="The first step that may; before it, all are plain.")
+    rollout_sampler: Component = Field(
+        Component(use="ddim", steps=2), description="Sampler it draws them with; sample.motion_noise is on them."
+    )
     motion_drop: Fraction = Field(0.0, description="Share of samples whose motion frames are all the identity frame.")
     audio_drop: Fraction = Field(
         0.0, description="Share of samples without audio (zeros), so that sample.guidance.audio can be had."
@@ -445,6 +455,7 @@ COMPONENT_PATHS: dict[str, str] = {
     "preprocess.detector": "landmark_detectors",
     "model.conditioning": "conditioning",
     "model.audio_encoder": "audio_encoders",
+    "train.rollout_sampler": "samplers",
     "sample.sampler": "samplers",
     "evaluate.metrics": "metrics",
     "evaluate.detector": "landmark_detectors",

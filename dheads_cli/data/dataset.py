@@ -39,6 +39,11 @@ class Batch:
         audio_index: places of the window among the embeddings of that sound [B, K]; None for a frozen encoder.
         mouth_mask: 1 inside the target's mouth box [B, 1, H, W].
         motion_noise: sigma of the noise to put on the motion frames [B], or on each of them [B, M].
+        start: in a step whose motion frames the network draws itself (model/rollout.py), the real frames before the
+            first it draws, oldest first, M x [B, 3, H, W]; else empty, as are the next two.
+        start_audio: as `audio`, for each frame it draws.
+        start_index: as `audio_index`, for each frame it draws; empty for a frozen encoder.
+        start_exists: whether the clip has these frames, bool [B, N]; None where it draws none.
     """
 
     x_0: Tensor
@@ -48,6 +53,10 @@ class Batch:
     audio_index: Tensor | None
     mouth_mask: Tensor
     motion_noise: Tensor
+    start: list[Tensor] = field(default_factory=list)
+    start_audio: list[Tensor] = field(default_factory=list)
+    start_index: list[Tensor] = field(default_factory=list)
+    start_exists: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,26 @@ class Views:
     speaker_balance: float
     motion_noise_levels: str = "uniform"
     motion_noise_per_frame: bool = False
+    rollout_share: float = 0.0
+    rollout_frames: int = 0
+    rollout_from_step: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One sample of a batch.
+
+    Attributes:
+        frames: target, identity, motion frames, then those before a rollout, float32 [2 + M (+ M), 3, H, W].
+        windows: sound of the target, then of each frame of a rollout, and the window's places in it.
+        exists: whether the clip has each frame of a rollout.
+        mouth_mask: of the target [1, H, W].
+    """
+
+    frames: NDArray[np.float32]
+    windows: list[tuple[Tensor, list[int]]]
+    exists: list[bool]
+    mouth_mask: NDArray[np.float32]
 
 
 @dataclass
@@ -182,18 +211,32 @@ class TrainingSet:
         """The batch of a step: `size` clips drawn with replacement, one random target frame of each."""
         rng = np.random.default_rng([self.seed, step])
         chosen = rng.choice(len(self.clips), size, p=self.probabilities)
-        samples = [self._sample(self.clips[index], rng) for index in chosen]
-        frames = torch.from_numpy(np.stack([sample[0] for sample in samples]))  # [B, 2 + M, 3, H, W]
-        indices = [sample[2] for sample in samples]
+        n_drawn = self.views.rollout_frames if self._rolls_out(step) else 0
+        samples = [self._sample(self.clips[index], rng, n_drawn) for index in chosen]
+        frames = torch.from_numpy(np.stack([sample.frames for sample in samples]))  # [B, 2 + M, 3, H, W]
+        audio, *start_audio = (torch.stack(each) for each in zip(*map(_sounds, samples), strict=True))
+        index, *start_index = (torch.tensor(each) for each in zip(*map(_places, samples), strict=True))
+        shown = 2 + self.views.n_motion_frames
         return Batch(
             x_0=frames[:, 0],
             identity=frames[:, 1],
-            motion=list(frames[:, 2:].unbind(1)),
-            audio=torch.stack([sample[1] for sample in samples]),
-            audio_index=None if self.frozen else torch.tensor(indices),
-            mouth_mask=torch.from_numpy(np.stack([sample[3] for sample in samples])),
+            motion=list(frames[:, 2:shown].unbind(1)),
+            audio=audio,
+            audio_index=None if self.frozen else index,
+            mouth_mask=torch.from_numpy(np.stack([sample.mouth_mask for sample in samples])),
             motion_noise=self._motion_noise(size, rng),
+            start=list(frames[:, shown:].unbind(1)),
+            start_audio=start_audio,
+            start_index=[] if self.frozen else start_index,
+            start_exists=torch.tensor([sample.exists for sample in samples]) if n_drawn else None,
         )
+
+    def _rolls_out(self, step: int) -> bool:
+        """Whether the network draws a step's motion frames itself; a draw of its own leaves the batch's as they are."""
+        views = self.views
+        if not views.rollout_share or not views.n_motion_frames or step < views.rollout_from_step:
+            return False
+        return bool(np.random.default_rng([self.seed, step, 1]).random() < views.rollout_share)
 
     def _motion_noise(self, size: int, rng: np.random.Generator) -> Tensor:
         """Levels of noise on motion frames, float32 [B] or [B, M]."""
@@ -201,17 +244,16 @@ class TrainingSet:
         draws = torch.from_numpy(rng.random(shape))
         return LEVELS[self.views.motion_noise_levels](draws, self.views.motion_noise_max).float()
 
-    def _sample(
-        self, ref: ClipRef, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], Tensor, list[int], NDArray[np.float32]]:
-        """One target: frames (target, identity, motion ...), sound, places of its window in it, mouth mask."""
+    def _sample(self, ref: ClipRef, rng: np.random.Generator, n_drawn: int = 0) -> Drawn:
+        """One target, and what the network draws the n_drawn frames before it from."""
         clip = self.clip(ref)
         views, n_frames = self.views, len(clip.frames)
         k, identity = (int(i) for i in rng.integers(n_frames, size=2))
-        before = range(k - views.n_motion_frames, k)
+        before = range(k - n_drawn - views.n_motion_frames, k)
         dropped = rng.random() < views.motion_drop
-        motion = [identity if dropped or i < 0 else i for i in before]
-        pictures = clip.frames[[k, identity, *motion]]
+        shown = [identity if dropped or i < 0 else i for i in before]
+        motion, start = shown[len(shown) - views.n_motion_frames :], shown[: views.n_motion_frames if n_drawn else 0]
+        pictures = clip.frames[[k, identity, *motion, *start]]
         mask = mouth_mask(clip.landmarks[k], pictures.shape[1], views.mouth_margin)
         if views.warp:
             source = random_warp(pictures.shape[1], views.warp, rng)
@@ -222,8 +264,9 @@ class TrainingSet:
             frames, mask = frames[..., ::-1], mask[..., ::-1]
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0
-        sound, places = self._window(self.sound(ref, version), k, n_frames)
-        return np.ascontiguousarray(frames), sound, places, np.ascontiguousarray(mask)
+        sound, drawn = self.sound(ref, version), range(k - n_drawn, k)
+        windows = [self._window(sound, max(i, 0), n_frames) for i in (k, *drawn)]
+        return Drawn(np.ascontiguousarray(frames), windows, [i >= 0 for i in drawn], np.ascontiguousarray(mask))
 
     def _window(self, sound: Tensor, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
         indices = window_indices(k, n_frames, self.views.audio_context)
@@ -234,6 +277,14 @@ class TrainingSet:
         n_piece = 2 * (self.views.audio_context + context) + 1
         piece = cut(sound, first - context, samples_of(n_piece, self.fps, rate), self.fps, rate)
         return piece, [index - first + context for index in indices]
+
+
+def _sounds(sample: Drawn) -> list[Tensor]:
+    return [sound for sound, _ in sample.windows]
+
+
+def _places(sample: Drawn) -> list[list[int]]:
+    return [places for _, places in sample.windows]
 
 
 def mouth_mask(landmarks: NDArray[np.float32], size: int, margin: float) -> NDArray[np.float32]:

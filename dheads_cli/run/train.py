@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import Parts, build_model
+from dheads_cli.model.build import Parts, build_component, build_model
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
+from dheads_cli.model.generate import Continuity
 from dheads_cli.model.guidance import ConditionDropout, Conditions
 from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
+from dheads_cli.model.rollout import Rollout, evaluating
 from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
-from dheads_cli.run.frames import check_motion_noise
+from dheads_cli.run.frames import check_motion_noise, continuity_of
 from dheads_cli.run.noise_levels import by_noise_level, level_means
 from dheads_cli.run.processes import current
 from dheads_cli.run.training_loop import Drawn, Pictures, begin, learn
@@ -77,7 +80,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
     loss_of = TrainingLoss(
         parts, objective, target, precision, recipe.seed, timesteps, dropout,
-        settings.motion_patch_drop, settings.motion_patch_px,
+        settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision),
     )  # fmt: skip
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
@@ -122,6 +125,9 @@ def training_set(
         speaker_balance=recipe.data.speaker_balance,
         motion_noise_levels=settings.motion_noise_levels,
         motion_noise_per_frame=recipe.model.motion_noise_per_frame,
+        rollout_share=settings.rollout_share if augmented else 0.0,  # the validation loss means the same for all
+        rollout_frames=settings.rollout_frames,
+        rollout_from_step=settings.rollout_from_step,
     )
     frozen = "audio_encoder" not in parts.trained_modules()
     versions = versions_of(recipe) if augmented else Versions()
@@ -143,6 +149,21 @@ def training_set(
     return data
 
 
+def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
+    """How the network draws its own motion frames, or None where it never does.
+
+    Raises:
+        DheadsError: it has none, or the sampler can't be built.
+    """
+    if not recipe.train.rollout_share:
+        return None
+    if not recipe.model.n_motion_frames:
+        raise DheadsError("train.rollout_share: the network sees no motion frames (model.n_motion_frames=0); use 0")
+    sampler = build_component("samplers", recipe.train.rollout_sampler)
+    continuity = Continuity(motion_noise=continuity_of(recipe.sample).motion_noise)
+    return Rollout(sampler, recipe.model.prediction, continuity, precision)
+
+
 @dataclass(frozen=True)
 class TrainingLoss:
     """Noise a batch, run the network on it, and weigh what comes out.
@@ -157,6 +178,7 @@ class TrainingLoss:
         dropout: how often a condition is taken away.
         patch_drop: share of the motion frames' squares that are set to zero.
         patch_px: side of such a square, px.
+        rollout: how the network draws the motion frames of a batch that is to be had so.
     """
 
     parts: Parts
@@ -168,6 +190,7 @@ class TrainingLoss:
     dropout: ConditionDropout = field(default_factory=ConditionDropout)
     patch_drop: float = 0.0
     patch_px: int = 1
+    rollout: Rollout | None = None
 
     def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
         """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws.
@@ -180,7 +203,8 @@ class TrainingLoss:
         t, weights = map(part.of, self.timesteps.draw(part.whole, generator))
         eps = part.randn(batch.x_0.shape, generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
-        given = Conditions(identity, [frame.to(self.device) for frame in batch.motion], self.hear(batch))
+        audio = self.hear(batch.audio, batch.audio_index)
+        given = Conditions(identity, self.motion_frames(batch, identity, noise_seed, part), audio)
         given = self.dropout(given, part.uniform(generator))
         motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         level = None
@@ -199,15 +223,35 @@ class TrainingLoss:
         self.timesteps.observe(t, losses["loss"].detach())
         return by_noise_level(losses, t, weights, schedule.n_timesteps)
 
-    def hear(self, batch: Batch) -> Tensor:
-        """The batch's audio windows [B, K, D]."""
-        audio = batch.audio.to(self.device)
-        if batch.audio_index is None:
+    def motion_frames(self, batch: Batch, identity: Tensor, noise_seed: int, part: Part) -> list[Tensor]:
+        """The frames before the target, M x [B, 3, H, W]: real ones, or those that the network draws itself."""
+        if self.rollout is None or batch.start_exists is None:
+            return [frame.to(self.device) for frame in batch.motion]
+        own = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed + 2**41)
+        with torch.no_grad(), evaluating(*self.parts.trained_modules().values()):
+            windows = [
+                self.hear(audio, index)
+                for audio, index in zip_longest(batch.start_audio, batch.start_index)  # no index: a frozen encoder
+            ]
+        return self.rollout(
+            self.parts.unet,
+            self.parts.schedule,
+            identity,
+            [frame.to(self.device) for frame in batch.start],
+            windows,
+            batch.start_exists.to(self.device),
+            lambda shape: part.randn(torch.Size(shape), own).to(self.device),
+        )
+
+    def hear(self, audio: Tensor, audio_index: Tensor | None) -> Tensor:
+        """Audio windows [B, K, D] of a batch's sound, and their places in it."""
+        audio = audio.to(self.device)
+        if audio_index is None:
             return audio
         encoder = self.parts.audio_encoder
         with self.autocast():
-            embeddings = encoder(audio, batch.audio_index.shape[1] + 2 * encoder.context_frames)
-        index = batch.audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
+            embeddings = encoder(audio, audio_index.shape[1] + 2 * encoder.context_frames)
+        index = audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
         return embeddings.gather(1, index)
 
     def autocast(self) -> torch.autocast:
