@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,12 +24,11 @@ from dheads_cli.cli_options import (
     Seed,
     Sets,
     Trust,
+    component_of,
 )
 from dheads_cli.cli_recipe import recipe_app
+from dheads_cli.cli_samples import ablate, drift, evaluate, sample
 from dheads_cli.errors import DheadsError
-
-if TYPE_CHECKING:
-    from dheads_cli.recipe import Component
 
 app = typer.Typer(
     name="dheads",
@@ -63,13 +62,6 @@ def _version(value: bool) -> None:
     if value:
         print(f"dheads {dheads_cli.__version__}")
         raise typer.Exit
-
-
-def _component(kind: str, text: str | None, flag: str) -> Component | None:
-    """The component an option names; read before the command's own imports, so that a typo is told at once."""
-    from dheads_cli.recipe_io import component_from_text
-
-    return component_from_text(kind, text, flag) if text else None
 
 
 @app.callback(invoke_without_command=True)
@@ -111,7 +103,7 @@ def animate(
 
     Example: dheads animate face.jpg talk.wav -o out.mp4
     """
-    chosen = _component("samplers", sampler, "--sampler")
+    chosen = component_of("samplers", sampler, "--sampler")
     from dheads_cli.run.animate import animate as run
 
     run(
@@ -172,135 +164,9 @@ def train(
             console.result(train_words(loaded, folder, device=device, restart=restart))
 
 
-@app.command()
-def sample(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint, or a shipped model's name.")
-    ],
-    split: Annotated[str, typer.Option(help="Split of the corpus: test, test-speakers, val or train.")] = "test",
-    speaker: Annotated[str | None, typer.Option(help="Only this speaker's clips.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many clips, spread evenly over the split.")
-    ] = None,
-    shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Samples folder; without it, RUN/samples/step-STEP-SPLIT.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")] = None,
-    device: Device = "auto",
-    seed: Seed = None,
-    sampler: SamplerText = None,
-    motion_noise: MotionNoise = None,
-    sets: SampleSets = None,
-    trust: Trust = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Make clips from a corpus, to be scored. Each has a real clip's first frame and its sound.
-
-    Example: dheads sample runs/tiny --split test --shuffled
-    """
-    chosen = _component("samplers", sampler, "--sampler")
-    from dheads_cli.run.sample import sample as run
-
-    run(
-        run_folder,
-        split=split,
-        speaker=speaker,
-        limit=limit,
-        shuffled=shuffled,
-        out=out,
-        data=data,
-        seed=seed,
-        device=device,
-        sampler=chosen,
-        motion_noise=motion_noise,
-        sets=sets or [],
-        overwrite=overwrite,
-    )
-
-
-@app.command("eval")
-def evaluate(
-    samples: Annotated[Path | None, typer.Argument(help="Samples folder; without it, the newest under runs/.")] = None,
-    metrics: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Metrics in place of the recipe's, such as mouth,lmd,csim.")
-    ] = None,
-    detector: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Landmark detector in place of the recipe's.")
-    ] = None,
-    ground_truth: Annotated[bool, typer.Option(help="Score the real clips as well: every number's ceiling.")] = True,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Score generated clips against the real ones. The table is also written beside them, as JSON and CSV.
-
-    Example: dheads eval --metrics mouth,lmd,csim
-    """
-    from dheads_cli.recipe_io import components_from_text
-
-    chosen = components_from_text("metrics", metrics, "--metrics") if metrics else None
-    chosen_detector = _component("landmark_detectors", detector, "--detector")
-    from dheads_cli.run.evaluate import evaluate as run
-
-    run(
-        samples,
-        metrics=chosen,
-        detector=chosen_detector,
-        device=device,
-        ground_truth=ground_truth,
-    )
-
-
-@app.command()
-def drift(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODELS...", help="Run folders, checkpoints, or shipped models' names.")
-    ],
-    tries: Annotated[
-        list[str] | None,
-        typer.Option("--try", metavar="'KEY=VALUE ...'", help="One way to sample, a row of the table; repeat it."),
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of a clip, s; sentences are joined to it.")] = 60.0,
-    clips: Annotated[int, typer.Option(min=1, help="At most this many clips; an interval needs two.")] = 4,
-    split: Annotated[str, typer.Option(help="Split of the corpus that sentences are from.")] = "test",
-    speaker: Annotated[str | None, typer.Option(help="Only this speaker's.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to write; without it, runs/NAME/drift.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")] = None,
-    device: Device = "auto",
-    seed: Seed = None,
-    sets: SampleSets = None,
-    trust: Trust = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Measure how models hold over a minute of speech. Each with each --try, side by side, second by second.
-
-    Example: dheads drift tiny --try sample.motion_noise=0 --try sample.motion_noise=0.3
-    """
-    from dheads_cli.run.drift import drift as run
-
-    run(
-        models,
-        seconds=seconds,
-        clips=clips,
-        split=split,
-        speaker=speaker,
-        data=data,
-        sets=sets or [],
-        tries=tries or [],
-        out=out,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
-    )
+app.command()(sample)
+app.command("eval")(evaluate)
+app.command()(drift)
 
 
 @app.command("import")
@@ -346,44 +212,7 @@ def import_official(
     )
 
 
-@app.command()
-def ablate(
-    recipes: Annotated[
-        list[str], typer.Argument(metavar="RECIPES...", help="Paths or names; 'paper/ablation-*' is all that ship.")
-    ],
-    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, each recipe's data.path.")] = None,
-    sets: Sets = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the table.")] = Path("runs/ablation"),
-    split: Annotated[str, typer.Option(help="Split that clips are made from.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many clips from each model.")] = None,
-    shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
-    ] = False,
-    device: Device = "auto",
-    seed: Seed = None,
-    trust: Trust = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Train and score recipes beside the paper's. Prints its ablation table with their numbers.
-
-    Stopped or killed, the same command goes on. A recipe that fails does not stop the others.
-
-    Example: dheads ablate recipes/paper/ablation-*.yaml --data data/lrw-128
-    """
-    from dheads_cli.run.ablate import ablate as run
-
-    run(
-        recipes,
-        data=data,
-        overrides=sets or [],
-        out=out,
-        split=split,
-        limit=limit,
-        shuffled=shuffled,
-        device=device,
-        seed=seed,
-    )
+app.command()(ablate)
 
 
 @app.command()

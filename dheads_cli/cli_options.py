@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dheads_cli import console, trust
+
+if TYPE_CHECKING:
+    from dheads_cli.recipe_section import Component
 
 
 def _be_quiet(value: bool) -> bool:
@@ -53,3 +57,17 @@ SampleSets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe's section sample; may be repeated."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
+CorpusFolder = Annotated[
+    Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")
+]
+Speaker = Annotated[str | None, typer.Option(help="Only this speaker's clips.")]
+Shuffled = Annotated[
+    bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
+]
+
+
+def component_of(kind: str, text: str | None, flag: str) -> Component | None:
+    """The component an option names; read before the command's own imports, so that a typo is told at once."""
+    from dheads_cli.recipe_io import component_from_text
+
+    return component_from_text(kind, text, flag) if text else None

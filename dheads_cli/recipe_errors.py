@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import COMPONENT_PATHS, Component
+from dheads_cli.recipe import COMPONENT_PATHS
 from dheads_cli.recipe_files import BASE
+from dheads_cli.recipe_section import Component
 from dheads_cli.recipe_tasks import TASK, TASKS, AnyRecipe, schema_of, sections_of, unknown_task
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow
 

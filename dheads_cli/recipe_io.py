@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import Component, Recipe, Section
+from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_errors import component_mistakes, component_of, in_order, validate, wrong_options
 from dheads_cli.recipe_files import BASE, forget, locate, read_recipe
+from dheads_cli.recipe_section import Component, Section
 from dheads_cli.recipe_tasks import DEFAULT_TASK, TASKS, AnyRecipe, schema_of, sections_of, talking_head
 from dheads_cli.recipe_yaml import Document, Loc, Mistake, dotted, flow, parse
 

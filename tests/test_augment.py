@@ -10,7 +10,7 @@ from dheads_cli.data import augment, effects
 from dheads_cli.data.augment import AUGMENTATIONS
 from dheads_cli.data.codecs import CODECS, codec
 from dheads_cli.data.media import read_audio
-from dheads_cli.recipe import Augment
+from dheads_cli.recipe_train import Augment
 
 RATE = 16000
 CLICK = RATE  # sample

@@ -132,7 +132,7 @@ def test_a_model_that_stands_still_is_steady_in_each_way_to_sample(folder, model
     plan = plan_long_clips(corpus, "test", None, 5.0, 2, FPS)
     real = [join_clips(corpus, refs, f"{refs[0].speaker}-{i}", 125) for i, refs in enumerate(plan)]
     gauges = Gauges(StillFace(), registry.build("metrics", "drift", {"csim": False}), scored(real))
-    report = measure(variants, real, gauges, tmp_path, {"seed": 0}, cpu)
+    report = measure(variants, real, gauges, tmp_path, {"seed": 0})
     assert [row["label"] for row in report["rows"]] == [
         "real", "small motion_noise=0", "small motion_noise=0.3 stabilize_every=5"
     ]  # fmt: skip

@@ -19,7 +19,7 @@ from dheads_cli.data.samples import SampleRow, read_samples, write_samples, writ
 from dheads_cli.data.shards import ManifestRow, ShardWriter, StoredClip, encode_sample, write_rows
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Metric
-from dheads_cli.recipe import Component
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, SHUFFLED, intervals, make_report, show, write_files
 from dheads_cli.run.evaluate import Scores, evaluate, newest_samples, read_pairs, score, settings_near
 from dheads_components.metrics.lmd import LMD

@@ -19,7 +19,7 @@ def test_a_grown_network_draws_on_enlarged_frames_what_the_small_one_draws(tmp_p
     tiny = load_model("tiny", torch.device("cpu"))
     model = Model.model_validate({**tiny.recipe.model.model_dump(), "size": 128, "patch_size": 4})
     large = build_model(model, torch.device("cpu"))
-    load_weights("tiny", large.own_modules(), model)
+    load_weights("tiny", large.own_modules(), tiny.recipe.model_copy(update={"model": model}))
     draws = torch.Generator().manual_seed(0)
     frames = [torch.randn(2, n, 64, 64, generator=draws) for n in (3, 3, 6)]
     t, audio = torch.tensor([5, 700]), torch.randn(2, 5, tiny.parts.audio_encoder.embed_dim, generator=draws)

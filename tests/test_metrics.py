@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import N_FRAMES, FakeClip, face
+from clips import N_FRAMES, FakeClip, built_or_skip, face
 from numpy.typing import NDArray
 
 from dheads_cli.conformance import assert_conforms
@@ -179,10 +179,7 @@ def test_csim_refuses_another_file(tmp_path: Path) -> None:
 
 def csim() -> CSIM:
     """The metric, or a skip where the extra dheads[csim] is not installed."""
-    try:
-        return CSIM(stride=40)
-    except DheadsError as error:
-        pytest.skip(str(error))
+    return built_or_skip(lambda: CSIM(stride=40))
 
 
 def test_csim_keeps_the_contract() -> None:

@@ -14,7 +14,8 @@ from dheads_cli import registry
 from dheads_cli.conformance import assert_conforms
 from dheads_cli.data import media, shards
 from dheads_cli.errors import DheadsError, UnusableClip
-from dheads_cli.recipe import Component, Preprocess
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.preprocess import preprocess
 from dheads_components.landmark_detectors.mediapipe import MediaPipe
 from dheads_components.landmark_detectors.precomputed import Precomputed

@@ -23,7 +23,8 @@ from dheads_cli.data import media, shards
 from dheads_cli.data.align import mean_face_in_crop
 from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import Component, Preprocess
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.preprocess import preprocess
 from dheads_cli.run.preprocess_clip import process_clip
 

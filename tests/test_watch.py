@@ -25,9 +25,11 @@ from dheads_cli.data.mouth import mouth_opening, pearson
 from dheads_cli.data.shards import Corpus
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_tensors
-from dheads_cli.recipe import Component, Recipe
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.train import train
-from dheads_cli.run.training_loop import Drawn, Pictures
+from dheads_cli.run.training_log import Drawn
+from dheads_cli.run.training_loop import Pictures
 from dheads_cli.run.watch import (
     beginning,
     best_before,

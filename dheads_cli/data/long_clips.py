@@ -59,11 +59,8 @@ def plan_long_clips(
     """
     needed = round(seconds * fps)
     left: dict[str, list[ClipRef]] = {}
-    for ref in corpus.clips(split):
-        if speaker in (None, ref.speaker):
-            left.setdefault(ref.speaker, []).append(ref)
-    if not left:
-        raise DheadsError(f"{corpus.folder}: no clips of speaker {speaker!r} in the split {split!r}")
+    for ref in corpus.clips(split, speaker):
+        left.setdefault(ref.speaker, []).append(ref)
     most, who = max((sum(ref.n_frames for ref in refs), name) for name, refs in left.items())
     plan: list[list[ClipRef]] = []
     while len(plan) < n_clips:

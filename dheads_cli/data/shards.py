@@ -278,8 +278,8 @@ class Corpus:
         """Names of the splits that hold clips."""
         return sorted({row.split for row in self._rows.values()})
 
-    def clips(self, split: str) -> list[ClipRef]:
-        """The clips of a split, in order of their id.
+    def clips(self, split: str, speaker: str | None = None) -> list[ClipRef]:
+        """The clips of a split, or of one speaker in it, in order of their id.
 
         Raises:
             DheadsError: there are none.
@@ -287,7 +287,9 @@ class Corpus:
         found = sorted((row for row in self._rows.values() if row.split == split), key=lambda row: row.id)
         if not found:
             raise DheadsError(f"{self.folder} has no clips in the split {split!r}; splits: {', '.join(self.splits)}.")
-        return found
+        if not (chosen := [row for row in found if speaker in (None, row.speaker)]):
+            raise DheadsError(f"{self.folder}: no clips of speaker {speaker!r} in the split {split!r}")
+        return chosen
 
     def clip(self, clip_id: str) -> ClipRef:
         """The clip of that id.

@@ -19,8 +19,10 @@ from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component, build_model, own_encoder
 from dheads_cli.model.growth import grown, growth_of
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe import Component, Model, Recipe
+from dheads_cli.recipe import Model, Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
+from dheads_cli.recipe_section import Component
+from dheads_cli.recipe_tasks import AnyRecipe
 
 FORMAT = "dheads-checkpoint-1"
 
@@ -92,8 +94,8 @@ def load_model(reference: str | Path, device: torch.device) -> Trained:
 
 
 def load_weights(
-    reference: str | Path, modules: Mapping[str, nn.Module], model: Model | None = None
-) -> tuple[Path, dict[str, Any]]:
+    reference: str | Path, modules: Mapping[str, nn.Module], recipe: AnyRecipe
+) -> tuple[Path, dict[str, Any], AnyRecipe]:
     """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
 
     Those of a model for smaller frames grow where they can (growth.py).
@@ -101,10 +103,10 @@ def load_weights(
     Args:
         reference: checkpoint file, run folder, or a shipped model's name.
         modules: what to put them in, by their prefix in a checkpoint, on their devices.
-        model: the `model` section of a talking head that is to be trained; None for other tasks.
+        recipe: of the model that is to be trained.
 
     Returns:
-        Its file and metadata.
+        Its file, metadata and recipe.
 
     Raises:
         DheadsError: no such checkpoint, or a tensor of it or of the model has not its like in the other.
@@ -112,8 +114,8 @@ def load_weights(
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
     before = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
-    if model is not None and isinstance(before, Recipe) and (factor := growth_of(before.model, model)) > 1:
-        tensors = grown(tensors, before.model, factor)
+    if isinstance(before, Recipe) and isinstance(recipe, Recipe):
+        tensors = grown(tensors, before.model, growth_of(before.model, recipe.model))
     expected = {
         f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
     }
@@ -130,7 +132,7 @@ def load_weights(
             )
     for prefix, module in modules.items():
         load_module(module, prefix, tensors)
-    return path, info
+    return path, info, before
 
 
 def load_audio_encoder(reference: str | Path, encoder: AudioEncoder, component: Component) -> None:

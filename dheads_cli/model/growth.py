@@ -24,12 +24,14 @@ def growth_of(before: Model, after: Model) -> int:
 
 
 def grown(tensors: Mapping[str, Tensor], before: Model, factor: int) -> dict[str, Tensor]:
-    """A checkpoint's tensors for frames and patches `factor` times as wide.
+    """A checkpoint's tensors for frames and patches `factor` times as wide; 1 changes nothing.
 
     The grown network sees each block of factor x factor pixels by its mean, and draws them all alike: on frames that
     are constant in each block it gives what the small one gives on frames with one pixel for each block.
     """
     grown = dict(tensors)
+    if factor == 1:
+        return grown
     grown[FIRST] = _widened(tensors[FIRST], 1, before.patch_size, factor) / factor**2
     for name in LAST:
         grown[name] = _widened(tensors[name], 0, before.patch_size, factor)

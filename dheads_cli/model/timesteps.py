@@ -54,23 +54,16 @@ class Uniform:
         pass
 
 
-class Stratified:
+class Stratified(Uniform):
     """The batch's steps spread evenly over 0 ... T - 1 from one random offset, in random order.
 
     Each sample's step is uniform; the batch has them from everywhere (Kingma et al. 2021, Variational Diffusion Models,
     appendix I.1).
     """
 
-    def __init__(self, n_timesteps: int) -> None:
-        self.n_timesteps = n_timesteps
-        self.state: dict[str, Tensor] = {}
-
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         even = torch.full((self.n_timesteps,), 1 / self.n_timesteps, dtype=torch.float64)
         return spread(even, n, generator), torch.ones(n)
-
-    def observe(self, t: Tensor, losses: Tensor) -> None:
-        pass
 
 
 class LossAware:

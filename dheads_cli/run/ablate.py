@@ -21,9 +21,10 @@ from dheads_cli.data.samples import MANIFEST
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of, write_atomically
-from dheads_cli.recipe import Component, Recipe
+from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_files import shipped_recipes
 from dheads_cli.recipe_io import load_recipe
+from dheads_cli.recipe_section import Component
 from dheads_cli.recipe_yaml import flow
 from dheads_cli.run.ablate_figure import FIGURE, Strip, draw_figure, read_strips
 from dheads_cli.run.ablate_report import Row, labels_of, make_report, paper_metrics, show, write_files

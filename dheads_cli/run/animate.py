@@ -20,7 +20,8 @@ from dheads_cli.model.build import build_component, choose_device
 from dheads_cli.model.checkpoint import load_model
 from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
-from dheads_cli.recipe import Component, Preprocess
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.frames import chosen_settings, draw_frames
 
 MIN_SPEECH_S = 0.1

@@ -29,12 +29,11 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.model.build import build_component, choose_device
 from dheads_cli.model.checkpoint import Trained, load_model
-from dheads_cli.model.generate import to_uint8
-from dheads_cli.model.speech import audio_windows, encode_speech
-from dheads_cli.recipe import Component, Sample
+from dheads_cli.recipe import Sample
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.drift_series import END_S, Gauges, facts_of, stored
 from dheads_cli.run.evaluate import ScoredClip
-from dheads_cli.run.frames import chosen_settings, draw_frames
+from dheads_cli.run.frames import chosen_settings, draw_spoken
 
 REPORT = "drift.json"
 SHOWN_S = (1, 10, 30, 60)  # moments of the strips; those past the end are left out, the end is added
@@ -99,8 +98,7 @@ def drift(
     """
     if seconds < MIN_SECONDS:
         raise DheadsError(f"--seconds {seconds:g}: too short for a slope; take at least {MIN_SECONDS}")
-    target = choose_device(device)
-    variants = variants_of(models, sets, tries, target)
+    variants = variants_of(models, sets, tries, choose_device(device))
     recipe = variants[0].trained.recipe
     seed = recipe.seed if seed is None else seed
     folder = out or Path("runs") / recipe.name / "drift"
@@ -128,7 +126,7 @@ def drift(
         "metric": gauges.metric.weights,
         "detector": recipe.evaluate.detector.model_dump(),
     }
-    report = measure(variants, real, gauges, folder, facts, target)
+    report = measure(variants, real, gauges, folder, facts)
     show(report, folder)
     console.result(report)
     return report
@@ -140,7 +138,6 @@ def measure(
     gauges: Gauges,
     folder: Path,
     facts: dict[str, Any],
-    device: torch.device,
 ) -> dict[str, Any]:
     """Draw and measure each variant; after each the report, the videos and the strips so far are written.
 
@@ -150,7 +147,6 @@ def measure(
         gauges: what they are measured with.
         folder: to write to.
         facts: what the report begins with; its "seed" decides the draws.
-        device: where the models are.
 
     Returns:
         The report.
@@ -162,7 +158,7 @@ def measure(
     with console.progress("drift", total=len(variants) * n_frames, unit="frames") as bar:
         for number, variant in enumerate(variants):
             began = time.monotonic()
-            drawn = draw(variant, real, facts["seed"], device, bar.advance)
+            drawn = draw(variant, real, facts["seed"], bar.advance)
             spent = (time.monotonic() - began) / (len(real) * n_frames)
             save_videos(folder / f"{number:02d}", real, drawn)
             rows.append(variant.facts(spent) | facts_of(gauges.of_drawn(real, drawn)))
@@ -208,19 +204,22 @@ def check_fit(variants: Sequence[Variant], clip: LongClip, corpus: Corpus) -> No
 
 
 def draw(
-    variant: Variant, clips: Sequence[LongClip], seed: int, device: torch.device, advance: Callable[[int], None]
+    variant: Variant, clips: Sequence[LongClip], seed: int, advance: Callable[[int], None]
 ) -> list[NDArray[np.uint8]]:
     """Draw all clips side by side, each from its first real frame; uint8 RGB [F, H, W, 3] each."""
-    recipe, parts = variant.trained.recipe, variant.trained.parts
-    n_frames, fps = len(clips[0].frames), clips[0].fps
-    sounds = [torch.from_numpy(clip.waveform).to(device) for clip in clips]
-    embeddings = torch.stack([encode_speech(parts.audio_encoder, sound, n_frames, fps) for sound in sounds])
-    windows = audio_windows(embeddings, recipe.model.audio_context)
-    identity = np.stack([clip.frames[0] for clip in clips])
-    seeds = [seed * 1_000_003 + number for number in range(len(clips))]
+    frames = draw_spoken(
+        variant.trained.recipe,
+        variant.trained.parts,
+        variant.settings,
+        np.stack([clip.frames[0] for clip in clips]),
+        [clip.waveform for clip in clips],
+        [len(clip.frames) for clip in clips],
+        clips[0].fps,
+        [seed * 1_000_003 + number for number in range(len(clips))],
+    )
     drawn = np.empty((len(clips), *clips[0].frames.shape), np.uint8)
-    for k, frame in enumerate(draw_frames(recipe, parts, variant.settings, identity, windows, seeds)):
-        drawn[:, k] = to_uint8(frame).numpy()
+    for k, pictures in enumerate(frames):
+        drawn[:, k] = pictures
         advance(1)
     return list(drawn)
 

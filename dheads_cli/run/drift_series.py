@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from dheads_cli.data.long_clips import LongClip
 from dheads_cli.data.mouth import mouth_opening, pearson
+from dheads_cli.data.over_time import student_half_width, whole_seconds
 from dheads_cli.run.evaluate import ScoredClip
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, LandmarkDetector, Landmarks, MetricOverTime
 
 Series = dict[str, NDArray[np.float64]]
-CONFIDENCE = 0.95
 SILENT = 2e-3  # standard deviation of a real mouth's opening, interocular distances: a speaking one's is 0.02 and more
 END_S = 5  # seconds at a clip's beginning and end that are shown as its first and last
 
@@ -59,13 +59,9 @@ class Trend:
 
 def trend_of(clips: Sequence[NDArray[np.float64]]) -> Trend:
     """The trend of one measure, [S] for each clip; seconds that are NaN are left out."""
-    from scipy.special import stdtrit
-
     slopes = np.array([line_slope(values) * 60 for values in clips])
     mean = float(slopes.mean())
-    half = None
-    if len(slopes) > 1:
-        half = float(stdtrit(len(slopes) - 1, (1 + CONFIDENCE) / 2) * slopes.std(ddof=1) / np.sqrt(len(slopes)))
+    half = student_half_width(slopes) if len(slopes) > 1 else None
     return Trend(
         first=known_mean(np.concatenate([values[:END_S] for values in clips])),
         last=known_mean(np.concatenate([values[-END_S:] for values in clips])),
@@ -118,11 +114,6 @@ def mouth_correlation(landmarks: Landmarks, real: Landmarks, fps: float) -> NDAr
     moves = [np.isfinite(wanted[piece]).any() and np.nanstd(wanted[piece]) > SILENT for piece in pieces]
     values = [pearson(opening[piece], wanted[piece]) if m else np.nan for piece, m in zip(pieces, moves, strict=True)]
     return np.array(values)
-
-
-def whole_seconds(n_frames: int, fps: float) -> list[tuple[int, int]]:
-    """First frame, and the one past the last, of each whole second."""
-    return [(round(second * fps), round((second + 1) * fps)) for second in range(int(n_frames / fps))]
 
 
 @dataclass(frozen=True)

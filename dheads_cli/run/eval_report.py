@@ -19,7 +19,7 @@ import numpy as np
 from dheads_cli import console, registry
 from dheads_cli.data.samples import read_settings
 from dheads_cli.files import write_atomically
-from dheads_cli.recipe import Component
+from dheads_cli.recipe_section import Component
 
 GENERATED, SHUFFLED, GROUND_TRUTH = "generated", "shuffled audio", "ground truth"
 ROWS = (GENERATED, SHUFFLED, GROUND_TRUTH)

@@ -24,8 +24,9 @@ from dheads_cli.data.shards import Corpus, StoredClip
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
 from dheads_cli.protocols import LandmarkDetector, Metric
-from dheads_cli.recipe import Component, Evaluate
+from dheads_cli.recipe import Evaluate
 from dheads_cli.recipe_io import load_recipe
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.eval_report import (
     GENERATED,
     GROUND_TRUTH,

@@ -13,10 +13,12 @@ from torch import Tensor
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
-from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate
+from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate, to_uint8
 from dheads_cli.model.guidance import Guidance
-from dheads_cli.recipe import Component, Recipe, Sample
+from dheads_cli.model.speech import audio_windows, encode_speech
+from dheads_cli.recipe import Recipe, Sample
 from dheads_cli.recipe_io import overridden
+from dheads_cli.recipe_section import Component
 
 
 def chosen_settings(
@@ -68,7 +70,7 @@ def draw_frames(
     parts: Parts,
     settings: Sample,
     identity: NDArray[np.uint8],
-    audio_windows: Iterable[Tensor],
+    windows: Iterable[Tensor],
     seeds: Sequence[int],
 ) -> Iterator[Tensor]:
     """Draw the frames of B clips side by side, on the device where the network is.
@@ -78,7 +80,7 @@ def draw_frames(
         parts: the model, in evaluation mode.
         settings: how to draw.
         identity: identity frames, uint8 RGB [B, H, W, 3].
-        audio_windows: one [B, K, D] for each frame.
+        windows: audio windows, one [B, K, D] for each frame.
         seeds: one for each clip.
 
     Yields:
@@ -91,12 +93,43 @@ def draw_frames(
         build_component("samplers", settings.sampler),
         recipe.model.prediction,
         from_uint8(torch.from_numpy(identity).to(device)),
-        audio_windows,
+        windows,
         continuity=continuity_of(settings),
         noise=NoiseStreams(seeds, device),
         guidance=Guidance(settings.guidance.model_dump()),
         precision=choose_precision(recipe.train.precision, device),
     )
+
+
+def draw_spoken(
+    recipe: Recipe,
+    parts: Parts,
+    settings: Sample,
+    identity: NDArray[np.uint8],
+    waveforms: Sequence[NDArray[np.float32]],
+    n_frames: Sequence[int],
+    fps: float,
+    seeds: Sequence[int],
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw B clips saying their whole recordings, side by side.
+
+    Args:
+        recipe, parts, settings, identity, seeds: see draw_frames.
+        waveforms: of each clip [T], at the audio encoder's rate.
+        n_frames: of each clip; all are drawn to the longest's end, and what lies past a clip's own means nothing.
+        fps: frames a second.
+
+    Returns:
+        One frame of each clip, uint8 RGB [B, H, W, 3], as soon as it is drawn; the speech is encoded before.
+    """
+    device, longest = next(parts.unet.parameters()).device, max(n_frames)
+    embeddings = []
+    for waveform, length in zip(waveforms, n_frames, strict=True):
+        own = encode_speech(parts.audio_encoder, torch.from_numpy(waveform).to(device), length, fps)
+        embeddings.append(torch.cat([own, own[-1:].expand(longest - length, -1)]))
+    windows = audio_windows(torch.stack(embeddings), recipe.model.audio_context)
+    frames = draw_frames(recipe, parts, settings, identity, windows, seeds)
+    return (to_uint8(frame).numpy() for frame in frames)
 
 
 def continuity_of(settings: Sample) -> Continuity:

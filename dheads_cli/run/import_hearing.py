@@ -16,7 +16,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.pickled import is_torchscript, read_state_dict
 from dheads_cli.model.speech import encode_speech
-from dheads_cli.recipe import Component
+from dheads_cli.recipe_section import Component
 
 EMBED_DIM = 256  # of the release's audio encoder
 SCRIPT = "audio_encoder.pt"  # in the run folder, where the encoder stays TorchScript

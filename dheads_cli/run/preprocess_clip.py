@@ -14,7 +14,8 @@ from dheads_cli.data import align, media, quality, shards, tracking
 from dheads_cli.data.corpora import ClipSource, read_words
 from dheads_cli.errors import UnusableClip
 from dheads_cli.protocols import ClipLandmarks, LandmarkDetector
-from dheads_cli.recipe import Component, Preprocess
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_section import Component
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Landmarks

@@ -25,7 +25,7 @@ from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import load_hearing
 from dheads_cli.model.speech import encode_speech, is_trained
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe import Component
+from dheads_cli.recipe_section import Component
 from dheads_cli.run.probe_baseline import LogMelColumns
 from dheads_cli.run.probe_changes import Change, augmentations
 from dheads_cli.run.probe_changes import voices as voices_of

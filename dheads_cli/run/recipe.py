@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
-from dheads_cli.recipe import COMPONENT_PATHS, Component, Recipe
+from dheads_cli.recipe import COMPONENT_PATHS, Recipe
 from dheads_cli.recipe_io import Loaded, load_any_recipe, recipe_to_yaml
+from dheads_cli.recipe_section import Component
 from dheads_cli.recipe_tasks import AnyRecipe
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
         if key == "audio_encoder_weights":
             load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
         elif isinstance(recipe, Recipe):
-            load_weights(path, build_model(recipe.model).own_modules(), recipe.model)
+            load_weights(path, build_model(recipe.model).own_modules(), recipe)
         else:
             found = f"{path.name} is there"
         rows.append([f"train.{key}", reference, found])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import dheads_cli
 from dheads_cli import console
@@ -21,10 +20,9 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import Trained, load_model
-from dheads_cli.model.generate import to_uint8
-from dheads_cli.model.speech import audio_windows, encode_speech
-from dheads_cli.recipe import Component, Sample
-from dheads_cli.run.frames import chosen_settings, draw_frames
+from dheads_cli.recipe import Sample
+from dheads_cli.recipe_section import Component
+from dheads_cli.run.frames import chosen_settings, draw_spoken
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,7 @@ def sample(
     Returns:
         The samples folder.
     """
-    target = choose_device(device)
-    trained = load_model(run, target)
+    trained = load_model(run, choose_device(device))
     settings = chosen_settings(trained, sampler, motion_noise, sets)
     seed = trained.recipe.seed if seed is None else seed
     corpus = Corpus(data or Path(trained.recipe.data.path))
@@ -90,7 +87,7 @@ def sample(
     with console.progress("sample", total=len(jobs), unit="clips") as bar:
         for start in range(0, len(jobs), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
-            draw(trained, settings, corpus, chosen, folder, target)
+            draw(trained, settings, corpus, chosen, folder)
             bar.advance(len(chosen))
     n_frames = sum(min(job.face.n_frames, job.sound.n_frames) for job in jobs)
     made = {
@@ -126,9 +123,7 @@ def plan(corpus: Corpus, split: str, speaker: str | None, limit: int | None, shu
     Raises:
         DheadsError: the corpus has no such clips, or too few to shuffle.
     """
-    refs = [ref for ref in corpus.clips(split) if speaker in (None, ref.speaker)]
-    if not refs:
-        raise DheadsError(f"{corpus.folder}: no clips of speaker {speaker!r} in the split {split!r}")
+    refs = corpus.clips(split, speaker)
     if limit is not None and limit < len(refs):
         refs = [refs[i * len(refs) // limit] for i in range(limit)]
     if shuffled and any(partner(ref, refs) is ref for ref in refs):
@@ -167,7 +162,6 @@ def draw(
     corpus: Corpus,
     jobs: list[Job],
     folder: Path,
-    device: torch.device,
 ) -> None:
     """Draw clips side by side and encode each while its frames arrive."""
     recipe, parts = trained.recipe, trained.parts
@@ -183,14 +177,8 @@ def draw(
             f"{corpus.folder}: its sound has {rate} Hz, but {recipe.name} hears {parts.audio_encoder.sample_rate}: "
             "preprocess again with that preprocess.sample_rate"
         )
-    embeddings = []
-    for wave, length in zip(waves, lengths, strict=True):
-        own = encode_speech(parts.audio_encoder, torch.from_numpy(wave).to(device), length, fps)
-        # Clips of one batch are drawn to the longest's end; what lies past a clip's own end is not written.
-        embeddings.append(torch.cat([own, own[-1:].expand(max(lengths) - length, -1)]))
     identity = np.stack([face.frames[job.row.identity_frame] for job, face in zip(jobs, faces, strict=True)])
-    windows = audio_windows(torch.stack(embeddings), recipe.model.audio_context)
-    frames = draw_frames(recipe, parts, settings, identity, windows, [job.row.seed for job in jobs])
+    frames = draw_spoken(recipe, parts, settings, identity, waves, lengths, fps, [job.row.seed for job in jobs])
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
@@ -206,7 +194,7 @@ def draw(
             )
             for job, wave, length in zip(jobs, waves, lengths, strict=True)
         ]
-        for k, frame in enumerate(frames):
-            for picture, writer, length in zip(to_uint8(frame).numpy(), writers, lengths, strict=True):
+        for k, pictures in enumerate(frames):
+            for picture, writer, length in zip(pictures, writers, lengths, strict=True):
                 if k < length:
                     writer.write(picture)

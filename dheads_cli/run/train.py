@@ -28,7 +28,8 @@ from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions
 from dheads_cli.run.frames import check_motion_noise, continuity_of
 from dheads_cli.run.noise_levels import by_noise_level, level_means
 from dheads_cli.run.processes import current
-from dheads_cli.run.training_loop import Drawn, Pictures, begin, learn
+from dheads_cli.run.training_log import Drawn
+from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
 from dheads_cli.run.watch import Watch, watch_of
 

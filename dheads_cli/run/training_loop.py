@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from dheads_cli import console
 from dheads_cli.data.shards import MANIFEST
-from dheads_cli.files import sha256_of, write_atomically
+from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.checkpoint import checkpoints_of
 from dheads_cli.recipe_tasks import AnyRecipe
@@ -30,6 +27,7 @@ from dheads_cli.run.batch_parts import Part, cut
 from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.processes import Processes, current, without_exchange
 from dheads_cli.run.training_health import check_health, check_validation
+from dheads_cli.run.training_log import Drawn, Meter, open_log
 from dheads_cli.run.training_state import State, save
 
 ALONE = Processes()
@@ -53,14 +51,6 @@ class Loss(Protocol[B_contra]):
     """
 
     def __call__(self, batch: B_contra, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What is logged of what was drawn: values in the log and in TensorBoard, PNG or GIF files in TensorBoard alone."""
-
-    values: dict[str, float]
-    pictures: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -164,30 +154,6 @@ def beginning(recipe: AnyRecipe, state: State) -> dict[str, str]:
     }
 
 
-@dataclass
-class Meter:
-    """Means since the last line of the log."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    n_steps: int = 0
-    wait_s: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-
-    def add(self, values: dict[str, float], wait_s: float) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.n_steps += 1
-        self.wait_s += wait_s
-
-    def means(self, batch_size: int) -> dict[str, float]:
-        elapsed = time.monotonic() - self.began
-        return {
-            **{name: total / self.n_steps for name, total in self.sums.items()},
-            "samples_per_s": self.n_steps * batch_size / elapsed,
-            "wait_share": self.wait_s / elapsed,
-        }
-
-
 def optimise(
     recipe: AnyRecipe, state: State, loss_of: Loss[B], batch: B, processes: Processes = ALONE
 ) -> dict[str, float]:
@@ -207,7 +173,8 @@ def optimise(
         group["lr"] = learning_rate(recipe, state.step)
     for module in state.parts.trained_modules().values():
         module.train()
-    before = {name: buffer.clone() for name, buffer in state.buffers().items()}
+    buffers = list(state.buffers().values())
+    before = [buffer.clone() for buffer in buffers]
     state.optimizer.zero_grad(set_to_none=True)
     values = backward(recipe, state, loss_of, batch, processes)
     norm = nn.utils.clip_grad_norm_(state.parameters.values(), settings.grad_clip)
@@ -215,8 +182,8 @@ def optimise(
     applied = math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])
     state.health.note(state.step, values["loss"], applied)
     if not applied:
-        for name, buffer in state.buffers().items():
-            buffer.copy_(before[name])
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(old)
         return values
     state.optimizer.step()
     decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))  # a young average forgets faster
@@ -239,8 +206,9 @@ def backward(
         with without_exchange(loss_of) if part is not parts[-1] else nullcontext():
             losses = loss_of(cut(batch, part), noise_seed=state.step, part=part)
             torch.autograd.backward(losses["loss"].mean() / len(parts))
-        for name, values in losses.items():
-            sums[name] = sums.get(name, 0.0) + values.mean().item()
+        means = torch.stack([values.detach().mean() for values in losses.values()]).tolist()  # a GPU is waited for once
+        for name, mean in zip(losses, means, strict=True):
+            sums[name] = sums.get(name, 0.0) + mean
     return {name: total / len(parts) for name, total in sums.items()}
 
 
@@ -250,42 +218,6 @@ def learning_rate(recipe: AnyRecipe, step: int) -> float:
     warmup = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1.0)))
     return settings.lr * warmup * (settings.lr_final + (1 - settings.lr_final) * cosine)
-
-
-@contextmanager
-def open_log(run_dir: Path, step: int) -> Iterator[Any]:
-    """A function that logs one line of values to log.jsonl and TensorBoard; lines after `step` are dropped first.
-
-    It also takes pictures, PNG or GIF by their tag, for TensorBoard: a GIF moves there.
-    """
-    from tensorboard.compat.proto.summary_pb2 import Summary  # slow to import, and only training needs them
-    from torch.utils.tensorboard import SummaryWriter
-
-    path = run_dir / "log.jsonl"
-    whole, _, _ = (path.read_text() if path.exists() else "").rpartition("\n")  # a kill may leave half a line
-    kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= step]
-    write_atomically(path, "".join(line + "\n" for line in kept))
-    board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
-    with open(path, "a", encoding="utf-8") as file:
-
-        def log(values: dict[str, float], pictures: Mapping[str, bytes] | None = None) -> None:
-            file.write(json.dumps(values) + "\n")
-            file.flush()
-            for name, value in values.items():
-                if name != "step":
-                    board.add_scalar(name, value, int(values["step"]))
-            for tag, encoded in (pictures or {}).items():
-                with Image.open(io.BytesIO(encoded)) as picture:
-                    width, height = picture.size
-                image = Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3)
-                assert board.file_writer is not None  # it is, until the writer is closed
-                board.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), values["step"])
-            board.flush()  # of a run that is killed, TensorBoard shows as much as the log
-
-        try:
-            yield log
-        finally:
-            board.close()
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.checkpoint import checkpoints_of, load_audio_encoder, load_tensors, load_weights, save_tensors
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
 from dheads_cli.recipe_tasks import AnyRecipe
 from dheads_cli.run.processes import current
@@ -262,14 +261,11 @@ def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) ->
     """
     settings = recipe.train
     if settings.weights is not None:
-        path, info = load_weights(
-            settings.weights, parts.own_modules(), recipe.model if isinstance(recipe, Recipe) else None
-        )
+        path, info, before = load_weights(settings.weights, parts.own_modules(), recipe)
         if other := [name for name, value in facts.items() if info.get(name) != value]:
             raise DheadsError(f"train.weights: {path}: was trained with another {other[0]} than this recipe's")
-        before = any_recipe_from_json(json.dumps(info["recipe"]), str(path)).model_dump(mode="json")
-        now = recipe.model_dump(mode="json")
-        unlike = ", ".join(differences(before["model"], now["model"], "model."))
+        theirs, ours = (each.model.model_dump(mode="json") for each in (before, recipe))
+        unlike = ", ".join(differences(theirs, ours, "model."))
         console.info(f"begins with the weights of {path}" + (f", whose recipe has another {unlike}" if unlike else ""))
     if settings.audio_encoder_weights is not None:
         load_audio_encoder(settings.audio_encoder_weights, parts.audio_encoder, recipe.model.audio_encoder)

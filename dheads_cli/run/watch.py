@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dheads_cli import console, registry
@@ -20,13 +19,13 @@ from dheads_cli.data.mouth import MIN_FRAMES, mouth_opening, pearson
 from dheads_cli.data.shards import ClipRef, Corpus, StoredClip
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component
-from dheads_cli.model.generate import to_uint8
-from dheads_cli.model.speech import audio_windows, encode_speech, samples_of
+from dheads_cli.model.speech import samples_of
 from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.recipe import Component, Recipe, Sample
-from dheads_cli.run.frames import draw_frames
+from dheads_cli.recipe import Recipe, Sample
+from dheads_cli.recipe_section import Component
+from dheads_cli.run.frames import draw_spoken
 from dheads_cli.run.sample import partner
-from dheads_cli.run.training_loop import Drawn
+from dheads_cli.run.training_log import Drawn
 from dheads_cli.run.watch_pictures import GRID_CLIPS, GRID_FRAMES, grid_png, talking_gif, write_talking
 
 EXPENSIVE = 0.1  # share of the time, from which on it is told how to spend less
@@ -82,21 +81,21 @@ class Watch:
 
         The noise is that of the clip's place among those watched, at each step and for each sound.
         """
-        device = next(self.parts.unet.parameters()).device
-        n_frames, fps, at_once = len(clips[0].frames), clips[0].fps, self.settings.batch_size
+        n_frames, at_once = len(clips[0].frames), self.settings.batch_size
         drawn: list[NDArray[np.uint8]] = []
         for first in range(0, len(clips), at_once):
-            waves = [torch.from_numpy(wave).to(device) for wave in sounds[first : first + at_once]]
-            embeddings = torch.stack([encode_speech(self.parts.audio_encoder, wave, n_frames, fps) for wave in waves])
-            frames = draw_frames(
+            chosen = clips[first : first + at_once]
+            frames = draw_spoken(
                 self.recipe,
                 self.parts,
                 self.settings,
-                np.stack([clip.frames[0] for clip in clips[first : first + at_once]]),
-                audio_windows(embeddings, self.recipe.model.audio_context),
-                [self.recipe.seed + (first + i) % len(self.clips) for i in range(len(waves))],
+                np.stack([clip.frames[0] for clip in chosen]),
+                sounds[first : first + at_once],
+                [n_frames] * len(chosen),
+                clips[0].fps,
+                [self.recipe.seed + (first + i) % len(self.clips) for i in range(len(chosen))],
             )
-            drawn += list(np.stack([to_uint8(frame).numpy() for frame in frames], axis=1))
+            drawn += list(np.stack(list(frames), axis=1))
         return drawn
 
 

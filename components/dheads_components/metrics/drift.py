@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
+from dheads_cli.data.over_time import student_half_width, whole_seconds
 from dheads_components.metrics.csim import CSIM, is_installed
 from dheads_components.metrics.face_box import mean_box, mean_place
 from dheads_components.metrics.sharpness import FLAT, laplacian_variance
-from dheads_components.metrics.trend import CONFIDENCE, MIN_POINTS, Slope, slope_of
+from dheads_components.metrics.trend import MIN_POINTS, Slope, slope_of
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -73,16 +73,15 @@ class Drift:
 
     def per_second(self, clip: Clip) -> dict[str, NDArray[np.float64]]:
         """Means over each whole second by name, float64 [S] each; empty for a clip that is too short or has no face."""
-        n_seconds = int(len(clip.frames) / clip.fps)
+        seconds = whole_seconds(len(clip.frames), clip.fps)
         place, box = mean_place(clip.landmarks), mean_box(clip.landmarks, clip.frames.shape)
-        if n_seconds < MIN_POINTS or place is None or box is None:
+        if len(seconds) < MIN_POINTS or place is None or box is None:
             return {}
         values: dict[str, list[float]] = {}
         if self._csim:
             identity = self._csim.embed(clip.identity[None], place)[0]
         level = float(laplacian_variance(clip.identity[None], box)[0])
-        for second in range(n_seconds):
-            begin, end = round(second * clip.fps), round((second + 1) * clip.fps)
+        for begin, end in seconds:
             frames = clip.frames[begin:end]
             if level > FLAT:
                 values.setdefault("sharpness", []).append(float(laplacian_variance(frames, box).mean()) / level)
@@ -109,8 +108,8 @@ def _over_clips(slopes: list[Slope]) -> Slope:
     if len(slopes) == 1:
         return slopes[0]
     values = np.array([slope.value for slope in slopes])
-    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Slope(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
+    mean, half = float(values.mean()), student_half_width(values)
+    return Slope(mean, mean - half, mean + half)
 
 
 def _named(slopes: dict[str, Slope]) -> dict[str, float]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from dheads_cli.data.over_time import CONFIDENCE
+
 MIN_POINTS = 4
-CONFIDENCE = 0.95
 EXACT = 1e-18  # squared residuals, of values scaled to a range of 1, that are rounding
 RHOS = np.linspace(0, 0.98, 50)  # autocorrelations considered
 Array = NDArray[np.float64]

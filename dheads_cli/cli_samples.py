@@ -1,0 +1,188 @@
+"""The commands that draw clips from trained models and judge them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dheads_cli.cli_options import (
+    CorpusFolder,
+    Device,
+    Json,
+    MotionNoise,
+    Overwrite,
+    Quiet,
+    SamplerText,
+    SampleSets,
+    Seed,
+    Sets,
+    Shuffled,
+    Speaker,
+    Trust,
+    component_of,
+)
+
+
+def sample(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint, or a shipped model's name.")
+    ],
+    split: Annotated[str, typer.Option(help="Split of the corpus: test, test-speakers, val or train.")] = "test",
+    speaker: Speaker = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most this many clips, spread evenly over the split.")
+    ] = None,
+    shuffled: Shuffled = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Samples folder; without it, RUN/samples/step-STEP-SPLIT.")
+    ] = None,
+    data: CorpusFolder = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    sampler: SamplerText = None,
+    motion_noise: MotionNoise = None,
+    sets: SampleSets = None,
+    trust: Trust = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make clips from a corpus, to be scored. Each has a real clip's first frame and its sound.
+
+    Example: dheads sample runs/tiny --split test --shuffled
+    """
+    chosen = component_of("samplers", sampler, "--sampler")
+    from dheads_cli.run.sample import sample as run
+
+    run(
+        run_folder,
+        split=split,
+        speaker=speaker,
+        limit=limit,
+        shuffled=shuffled,
+        out=out,
+        data=data,
+        seed=seed,
+        device=device,
+        sampler=chosen,
+        motion_noise=motion_noise,
+        sets=sets or [],
+        overwrite=overwrite,
+    )
+
+
+def evaluate(
+    samples: Annotated[Path | None, typer.Argument(help="Samples folder; without it, the newest under runs/.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Metrics in place of the recipe's, such as mouth,lmd,csim.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Landmark detector in place of the recipe's.")
+    ] = None,
+    ground_truth: Annotated[bool, typer.Option(help="Score the real clips as well: every number's ceiling.")] = True,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score generated clips against the real ones. The table is also written beside them, as JSON and CSV.
+
+    Example: dheads eval --metrics mouth,lmd,csim
+    """
+    from dheads_cli.recipe_io import components_from_text
+
+    chosen = components_from_text("metrics", metrics, "--metrics") if metrics else None
+    chosen_detector = component_of("landmark_detectors", detector, "--detector")
+    from dheads_cli.run.evaluate import evaluate as run
+
+    run(
+        samples,
+        metrics=chosen,
+        detector=chosen_detector,
+        device=device,
+        ground_truth=ground_truth,
+    )
+
+
+def drift(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODELS...", help="Run folders, checkpoints, or shipped models' names.")
+    ],
+    tries: Annotated[
+        list[str] | None,
+        typer.Option("--try", metavar="'KEY=VALUE ...'", help="One way to sample, a row of the table; repeat it."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a clip, s; sentences are joined to it.")] = 60.0,
+    clips: Annotated[int, typer.Option(min=1, help="At most this many clips; an interval needs two.")] = 4,
+    split: Annotated[str, typer.Option(help="Split of the corpus that sentences are from.")] = "test",
+    speaker: Speaker = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write; without it, runs/NAME/drift.")
+    ] = None,
+    data: CorpusFolder = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    sets: SampleSets = None,
+    trust: Trust = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Measure how models hold over a minute of speech. Each with each --try, side by side, second by second.
+
+    Example: dheads drift tiny --try sample.motion_noise=0 --try sample.motion_noise=0.3
+    """
+    from dheads_cli.run.drift import drift as run
+
+    run(
+        models,
+        seconds=seconds,
+        clips=clips,
+        split=split,
+        speaker=speaker,
+        data=data,
+        sets=sets or [],
+        tries=tries or [],
+        out=out,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+    )
+
+
+def ablate(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPES...", help="Paths or names; 'paper/ablation-*' is all that ship.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, each recipe's data.path.")] = None,
+    sets: Sets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the table.")] = Path("runs/ablation"),
+    split: Annotated[str, typer.Option(help="Split that clips are made from.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many clips from each model.")] = None,
+    shuffled: Shuffled = False,
+    device: Device = "auto",
+    seed: Seed = None,
+    trust: Trust = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train and score recipes beside the paper's. Prints its ablation table with their numbers.
+
+    Stopped or killed, the same command goes on. A recipe that fails does not stop the others.
+
+    Example: dheads ablate recipes/paper/ablation-*.yaml --data data/lrw-128
+    """
+    from dheads_cli.run.ablate import ablate as run
+
+    run(
+        recipes,
+        data=data,
+        overrides=sets or [],
+        out=out,
+        split=split,
+        limit=limit,
+        shuffled=shuffled,
+        device=device,
+        seed=seed,
+    )
