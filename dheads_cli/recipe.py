@@ -99,6 +99,11 @@ class Shards(Section):
 class Data(Shards):
     """Which shards a run reads, and how often each speaker is drawn."""
 
+    targets_per_clip: Positive = Field(
+        1,
+        description="Target frames drawn from each clip that is chosen for a batch, which must be a multiple of it: n "
+        "need an n-th of the decoding, where the clips do not stay in memory.",
+    )
     speaker_balance: Fraction = Field(
         0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
     )
@@ -246,6 +251,16 @@ class Recipe(Section):
     train: Train = Field(Train(), description="Objective and optimiser.")
     sample: Sample = Field(Sample(), description="Drawing videos.")
     evaluate: Evaluate = Field(Evaluate(), description="Scoring.")
+
+    @field_validator("train")
+    @classmethod
+    def _batches_hold_whole_clips(cls, train: Train, info: ValidationInfo) -> Train:
+        data = info.data.get("data")
+        if data and train.batch_size % data.targets_per_clip:
+            text = "must be a multiple of data.targets_per_clip={n}, not {size}"
+            told = {"n": data.targets_per_clip, "size": train.batch_size, "below": ("train", "batch_size")}
+            raise PydanticCustomError("misfit", text, told)
+        return train
 
     @field_validator("sample")
     @classmethod

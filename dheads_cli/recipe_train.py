@@ -154,6 +154,11 @@ class Train(Optimisation):
         description="Keep only what each block of the network is given, and compute the rest again in the backward "
         "pass: the same gradient in less memory and about a third more time.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the network (torch.compile): steps are faster, and the first one takes minutes. It needs a "
+        "C++ compiler.",
+    )
     sample_every: int = Field(
         5000, ge=0, description="Steps between sample grids and talking clips of held-out speech; 0 draws none."
     )

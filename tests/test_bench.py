@@ -21,8 +21,9 @@ from dheads_cli.run import bench_parts
 from dheads_cli.run.animate import animate, find_face
 from dheads_cli.run.bench import bench, load_weights, rows
 from dheads_cli.run.bench_animate import AnimateLoop, Pass, timed, write_speech
-from dheads_cli.run.bench_parts import Clock, Timing, interleave
+from dheads_cli.run.bench_parts import Timing, interleave
 from dheads_cli.run.bench_preprocess import detector_rate, estimate_lrw_hours, preprocessing_rate, usable_clips
+from dheads_cli.run.device_speed import Clock, convolution
 from dheads_cli.run.doctor import FACE
 
 CPU = torch.device("cpu")
@@ -203,7 +204,7 @@ def test_waiting_for_items_is_timed() -> None:
 def test_a_convolution_s_flop_are_those_torch_counts() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    call, flop = bench_parts.convolution((2, 32, 8), torch.float32, CPU)
+    call, flop = convolution((2, 32, 8), torch.float32, CPU)
     with FlopCounterMode(display=False) as counter:
         call()
     assert counter.get_total_flops() == flop

@@ -12,11 +12,15 @@ from dheads_cli.data.dataset import TrainingSet, Views, mouth_mask
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.speech import encode_speech
+from dheads_cli.run.batch_parts import Part, cut
 
 PLAIN = {
     "n_motion_frames": 2, "audio_context": 2, "mouth_margin": 0.0, "motion_noise_max": 0.0, "motion_drop": 0.0,
     "flip": 0.0, "colour_jitter": 0.0, "warp": 0.0, "speaker_balance": 0.5,
 }  # fmt: skip
+
+
+NOISIER = Versions(3, {"noise": (1.0, 1.0)}, seed=0)
 
 
 class Loudness:
@@ -34,11 +38,12 @@ def folder(tmp_path_factory):
 
 
 def training_set(
-    folder: Path, encoder=None, frozen=True, size=SIZE, cache=1e9, seed=0, keep=None, versions=None, **changes
+    folder: Path, encoder=None, frozen=True, size=SIZE, cache=1e9, seed=0, keep=None, versions=None, targets=1,
+    **changes,
 ):
     return TrainingSet(
         folder, "train", encoder or Loudness(), frozen=frozen, size=size, views=Views(**{**PLAIN, **changes}),
-        cache_bytes=cache, seed=seed, keep=keep, versions=versions,
+        cache_bytes=cache, seed=seed, keep=keep, versions=versions, targets_per_clip=targets,
     )  # fmt: skip
 
 
@@ -51,6 +56,39 @@ def test_a_batch_follows_from_seed_and_step_alone(folder):
     assert torch.equal(a.audio, b.audio)
     assert not torch.equal(a.x_0, first.batch(8, 5).x_0)
     assert not torch.equal(a.x_0, training_set(folder, seed=1, flip=0.5, colour_jitter=0.5).batch(7, 5).x_0)
+
+
+CHANGED = {
+    "flip": 0.5, "colour_jitter": 0.5, "warp": 0.5, "motion_drop": 0.3, "motion_noise_max": 0.7,
+    "rollout_share": 1.0, "rollout_frames": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_part_of_a_batch_is_that_of_the_whole(folder, frozen):
+    encoder = Loudness() if frozen else registry.build("audio_encoders", "logmel", {"embed_dim": 8})
+    data = training_set(folder, encoder, frozen, versions=NOISIER, targets=2, **CHANGED)
+    whole = data.batch(7, 6)
+    for part in (Part(0, 3, 6), Part(3, 3, 6)):
+        for name, wanted in vars(cut(whole, part)).items():
+            made = getattr(data.batch(7, 6, part.samples), name)
+            wanted, made = ([each] if isinstance(each, torch.Tensor) else each for each in (wanted, made))
+            assert (made is None) == (wanted is None), name
+            assert all(map(torch.equal, made or [], wanted or [])), name
+
+
+def test_several_targets_are_drawn_from_each_clip(folder):
+    data = training_set(folder, targets=4, speaker_balance=0.0)
+    colours = torch.tensor([data.clip(ref).frames[0, 0, 0].tolist() for ref in data.clips])
+    n_clips = []
+    for step in range(20):
+        batch = data.batch(step, 12)
+        corners = ((batch.x_0[:, :, 0, 0] + 1) * 127.5).round()
+        found = torch.cdist(corners, colours.float()).argmin(dim=1)
+        assert torch.equal(found, found[::4].repeat_interleave(4))
+        n_clips.append(len(set(found.tolist())))
+        assert len({target.numpy().tobytes() for target in batch.audio[:4]}) > 1  # other frames of it
+    assert max(n_clips) == 3
 
 
 def test_target_motion_and_sound_belong_together(folder):
@@ -110,10 +148,7 @@ def test_a_small_cache_holds_few_clips(folder):
     data = training_set(folder, cache=100_000)
     for step in range(4):
         data.batch(step, 4)
-    assert sum(clip.n_bytes for clip in data.cache.values()) <= 100_000
-
-
-NOISIER = Versions(3, {"noise": (1.0, 1.0)}, seed=0)
+    assert sum(clip.n_bytes for clip in data.memory.held.values()) <= 100_000
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -124,7 +159,7 @@ def test_all_versions_are_heard(folder, frozen):
     clean = training_set(folder, encoder, frozen).batch(0, 1).audio
     assert data.batch(0, 1).audio.shape == clean.shape
     assert len({tuple(data.sound(data.clips[0], version).flatten().tolist()) for version in range(4)}) == 4
-    heard = [set(clip.augmented) for clip in data.cache.values()]
+    heard = [set(clip.augmented) for clip in data.memory.held.values()]
     assert heard == [{1, 2, 3}] * 4
 
 
@@ -151,11 +186,11 @@ def test_versions_count_for_the_memory_they_take(folder):
     encoder = registry.build("audio_encoders", "logmel", {"embed_dim": 8})
     data = training_set(folder, encoder, False, versions=NOISIER)
     data.batch(0, 40)
-    assert data.cached_bytes == sum(clip.n_bytes for clip in data.cache.values())
+    assert data.memory.n_bytes == sum(clip.n_bytes for clip in data.memory.held.values())
     small = training_set(folder, encoder, False, cache=300_000, versions=NOISIER)
     for step in range(4):
         small.batch(step, 4)
-        assert small.cached_bytes == sum(clip.n_bytes for clip in small.cache.values()) <= 300_000
+        assert small.memory.n_bytes == sum(clip.n_bytes for clip in small.memory.held.values()) <= 300_000
 
 
 def test_speakers_are_balanced(folder):

@@ -225,7 +225,7 @@ def test_a_batch_that_can_not_be_shared_evenly_is_refused() -> None:
         Processes(1, 3).share(8, 1)
     with pytest.raises(DheadsError, match=r"by 2 processes and train\.accumulate=3: make it a multiple of 6"):
         Processes(1, 2).share(8, 3)
-    shares = [part for rank in range(2) for part in Processes(rank, 2).share(8, 2)]
+    shares = [part for rank in range(2) for part in Processes(rank, 2).share(8, 2).split(2)]
     assert [(part.first, part.n) for part in shares] == [(0, 2), (2, 2), (4, 2), (6, 2)]
 
 

@@ -55,6 +55,7 @@ def test_a_batch_is_cut_into_its_samples() -> None:
     assert torch.equal(piece.x, batch.x[2:5])
     assert torch.equal(piece.motion[1], batch.motion[1][2:5])
     assert piece.index is None
+    assert Part(4, 2, 8).within(Part(4, 4, 8)) == Part(0, 2, 4)
 
 
 def test_a_run_goes_on_in_other_parts(tmp_path: Path) -> None:

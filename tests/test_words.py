@@ -103,6 +103,13 @@ def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
     assert not torch.equal(first.sound, word_set(folder, seed=1, jitter_frames=2).batch(7, 6).sound)
 
 
+def test_a_part_of_a_batch_is_that_of_the_whole(folder: Path) -> None:
+    made = word_set(folder, jitter_frames=2, gain_db=6, noise_max=0.01)
+    whole, part = made.batch(7, 12), made.batch(7, 12, range(4, 8))
+    assert torch.equal(part.sound, whole.sound[4:8])
+    assert torch.equal(part.labels, whole.labels[4:8])
+
+
 def test_rare_words_are_drawn_as_often_where_balance_is_1(tmp_path: Path) -> None:
     clips = [make_word_clip(i, "train", ("low",) if i else ("high",)) for i in range(5)]
     made = word_set(write_corpus(tmp_path / "c", clips), word_balance=1.0)

@@ -44,8 +44,9 @@ class ToyBatch:
 class Numbers:
     """Batch number `step` is drawn with that seed."""
 
-    def batch(self, step: int, size: int) -> ToyBatch:
+    def batch(self, step: int, size: int, samples: range | None = None) -> ToyBatch:
         x = torch.randn(size, WIDTH, generator=torch.Generator().manual_seed(step))
+        x = x if samples is None else x[samples.start : samples.stop]
         return ToyBatch(x, [x + 1, x - 1])
 
 

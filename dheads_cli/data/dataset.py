@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask
+from dheads_cli.data.augment_frames import Changes, changed, random_changes
 from dheads_cli.data.clip_choice import Limits, choose_clips
+from dheads_cli.data.clip_memory import ClipMemory
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef, Corpus
@@ -24,6 +23,7 @@ from dheads_cli.model.speech import cut, samples_of, window_indices
 from dheads_cli.protocols import AudioEncoder
 
 MOUTH = slice(48, 68)
+SAMPLES = 2  # after the seed and the step: the streams of a batch's samples; 1 is that of whether it rolls out
 
 
 @dataclass(frozen=True)
@@ -81,37 +81,21 @@ class Views:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One sample of a batch.
+    """One sample of a batch, its pictures as they are stored.
 
     Attributes:
-        frames: target, identity, motion frames, then those before a rollout, float32 [2 + M (+ M), 3, H, W].
+        pictures: target, identity frame, motion frames, then those before a rollout, uint8 [2 + M (+ M), H, W, 3].
+        mouth_mask: of the target as it is stored [1, H, W].
+        changes: of all its pictures.
         windows: sound of the target, then of each frame of a rollout, and the window's places in it.
         exists: whether the clip has each frame of a rollout.
-        mouth_mask: of the target [1, H, W].
     """
 
-    frames: NDArray[np.float32]
+    pictures: NDArray[np.uint8]
+    mouth_mask: NDArray[np.float32]
+    changes: Changes
     windows: list[tuple[Tensor, list[int]]]
     exists: list[bool]
-    mouth_mask: NDArray[np.float32]
-
-
-@dataclass
-class CachedClip:
-    """A decoded clip: frames [F, H, W, 3], landmarks [F, 68, 2] px, embeddings [F, D] or the waveform [T].
-
-    `augmented` holds the same of those augmented versions that were asked for so far, by their number.
-    """
-
-    frames: NDArray[np.uint8]
-    landmarks: NDArray[np.float32]
-    sound: Tensor
-    augmented: dict[int, Tensor] = field(default_factory=dict)
-
-    @property
-    def n_bytes(self) -> int:
-        sounds = (self.sound, *self.augmented.values())
-        return self.frames.nbytes + self.landmarks.nbytes + sum(sound.nbytes for sound in sounds)
 
 
 class TrainingSet:
@@ -127,6 +111,7 @@ class TrainingSet:
         cache_bytes: memory for decoded clips; the least recently used go first.
         seed: of every draw.
         keep: measure -> limits of the clips that are used; see clip_choice.
+        targets_per_clip: targets drawn from each clip that is chosen; the size of a batch must be a multiple of it.
         versions: augmented versions of each clip's sound; a sample hears one of them or the clean one, each as often.
         caches: where a frozen encoder's embeddings of version 0, 1 ... are kept.
 
@@ -146,6 +131,7 @@ class TrainingSet:
         cache_bytes: float,
         seed: int,
         keep: Mapping[str, Limits] | None = None,
+        targets_per_clip: int = 1,
         versions: Versions | None = None,
         caches: tuple[EmbeddingCache, ...] = (),
     ) -> None:
@@ -153,8 +139,7 @@ class TrainingSet:
         self.choice = choose_clips(self.corpus.clips(split), keep or {}, f"{path}, split {split!r},")
         self.clips = self.choice.clips
         self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
-        self.cache: OrderedDict[str, CachedClip] = OrderedDict()
-        self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
+        self.size, self.targets_per_clip = size, targets_per_clip
         first = self.corpus.load(self.clips[0])
         self.fps = first.fps
         if first.frames.shape[1] != size:
@@ -170,66 +155,56 @@ class TrainingSet:
         self.hearing = Hearing(
             self.corpus, encoder, frozen=frozen, fps=self.fps, versions=versions or Versions(), caches=caches
         )
+        self.memory = ClipMemory(self.corpus, self.hearing, cache_bytes)
+        self.clip, self.sound = self.memory.clip, self.memory.sound
         speakers = [ref.speaker for ref in self.clips]
         counts = {speaker: speakers.count(speaker) for speaker in set(speakers)}
         weights = np.array([counts[speaker] ** -views.speaker_balance for speaker in speakers])
         self.probabilities = weights / weights.sum()
 
-    def clip(self, ref: ClipRef) -> CachedClip:
-        """A clip, decoded and encoded, from memory where it is there."""
-        with self.lock:
-            if ref.id in self.cache:
-                self.cache.move_to_end(ref.id)
-                return self.cache[ref.id]
-        stored = self.corpus.load(ref)
-        loaded = CachedClip(stored.frames, stored.landmarks, self.hearing(ref, 0))
-        with self.lock:
-            self.cache[ref.id] = loaded
-            self.cached_bytes += loaded.n_bytes
-            self._make_room()
-        return loaded
+    def batch(self, step: int, size: int, samples: range | None = None) -> Batch:
+        """The batch of a step, `size` samples, or of these only those with the numbers `samples`.
 
-    def sound(self, ref: ClipRef, version: int) -> Tensor:
-        """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one."""
-        clip = self.clip(ref)
-        if version == 0:
-            return clip.sound
-        if version not in clip.augmented:
-            made = self.hearing(ref, version)
-            with self.lock:
-                clip.augmented[version] = made
-                if self.cache.get(ref.id) is clip:  # else it has gone, and what it holds with it
-                    self.cached_bytes += made.nbytes
-                    self._make_room()
-        return clip.augmented[version]
-
-    def _make_room(self) -> None:
-        while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
-            self.cached_bytes -= self.cache.popitem(last=False)[1].n_bytes
-
-    def batch(self, step: int, size: int) -> Batch:
-        """The batch of a step: `size` clips drawn with replacement, one random target frame of each."""
+        Clips are drawn with replacement; of each, targets_per_clip targets. Every sample has a random stream of its
+        own, so it is the same whichever others are made with it.
+        """
         rng = np.random.default_rng([self.seed, step])
-        chosen = rng.choice(len(self.clips), size, p=self.probabilities)
+        clips = rng.choice(len(self.clips), size // self.targets_per_clip, p=self.probabilities)
+        motion_noise = self._motion_noise(size, rng)
         n_drawn = self.views.rollout_frames if self._rolls_out(step) else 0
-        samples = [self._sample(self.clips[index], rng, n_drawn) for index in chosen]
-        frames = torch.from_numpy(np.stack([sample.frames for sample in samples]))  # [B, 2 + M, 3, H, W]
-        audio, *start_audio = (torch.stack(each) for each in zip(*map(_sounds, samples), strict=True))
-        index, *start_index = (torch.tensor(each) for each in zip(*map(_places, samples), strict=True))
+        drawn = [
+            self._sample(
+                self.clips[clips[i // self.targets_per_clip]],
+                np.random.default_rng([self.seed, step, SAMPLES, i]),
+                n_drawn,
+            )
+            for i in samples or range(size)
+        ]
+        frames, mouth_mask = self._pictures(drawn)
+        audio, *start_audio = (torch.stack(each) for each in zip(*map(_sounds, drawn), strict=True))
+        index, *start_index = (torch.tensor(each) for each in zip(*map(_places, drawn), strict=True))
         shown = 2 + self.views.n_motion_frames
         return Batch(
-            x_0=frames[:, 0],
-            identity=frames[:, 1],
-            motion=list(frames[:, 2:shown].unbind(1)),
+            x_0=frames[0],
+            identity=frames[1],
+            motion=list(frames[2:shown]),
             audio=audio,
             audio_index=None if self.frozen else index,
-            mouth_mask=torch.from_numpy(np.stack([sample.mouth_mask for sample in samples])),
-            motion_noise=self._motion_noise(size, rng),
-            start=list(frames[:, shown:].unbind(1)),
+            mouth_mask=mouth_mask,
+            motion_noise=motion_noise if samples is None else motion_noise[samples.start : samples.stop],
+            start=list(frames[shown:]),
             start_audio=start_audio,
             start_index=[] if self.frozen else start_index,
-            start_exists=torch.tensor([sample.exists for sample in samples]) if n_drawn else None,
+            start_exists=torch.tensor([sample.exists for sample in drawn]) if n_drawn else None,
         )
+
+    def _pictures(self, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
+        """Frames [2 + M (+ M), B, 3, H, W] in [-1, 1] and mouth masks [B, 1, H, W] of samples, float32."""
+        frames = np.empty((len(drawn[0].pictures), len(drawn), 3, self.size, self.size), np.float32)
+        masks = np.empty((len(drawn), 1, self.size, self.size), np.float32)
+        for i, sample in enumerate(drawn):
+            frames[:, i], masks[i] = changed(sample.pictures, sample.mouth_mask, sample.changes)
+        return torch.from_numpy(frames), torch.from_numpy(masks)
 
     def _rolls_out(self, step: int) -> bool:
         """Whether the network draws a step's motion frames itself; a draw of its own leaves the batch's as they are."""
@@ -253,20 +228,17 @@ class TrainingSet:
         dropped = rng.random() < views.motion_drop
         shown = [identity if dropped or i < 0 else i for i in before]
         motion, start = shown[len(shown) - views.n_motion_frames :], shown[: views.n_motion_frames if n_drawn else 0]
-        pictures = clip.frames[[k, identity, *motion, *start]]
-        mask = mouth_mask(clip.landmarks[k], pictures.shape[1], views.mouth_margin)
-        if views.warp:
-            source = random_warp(pictures.shape[1], views.warp, rng)
-            pictures, mask = np.stack([warp(picture, source) for picture in pictures]), warp_mask(mask, source)
-        frames = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1
-        frames = jitter_colour(frames, views.colour_jitter, rng)
-        if rng.random() < views.flip:
-            frames, mask = frames[..., ::-1], mask[..., ::-1]
+        changes = random_changes(views.warp, views.colour_jitter, views.flip, rng)
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0
         sound, drawn = self.sound(ref, version), range(k - n_drawn, k)
-        windows = [self._window(sound, max(i, 0), n_frames) for i in (k, *drawn)]
-        return Drawn(np.ascontiguousarray(frames), windows, [i >= 0 for i in drawn], np.ascontiguousarray(mask))
+        return Drawn(
+            clip.frames[[k, identity, *motion, *start]],
+            mouth_mask(clip.landmarks[k], self.size, views.mouth_margin),
+            changes,
+            windows=[self._window(sound, max(i, 0), n_frames) for i in (k, *drawn)],
+            exists=[i >= 0 for i in drawn],
+        )
 
     def _window(self, sound: Tensor, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
         indices = window_indices(k, n_frames, self.views.audio_context)

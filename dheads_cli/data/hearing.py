@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 
 import av
 import numpy as np
@@ -75,6 +76,7 @@ class Hearing:
     ) -> None:
         self.corpus, self.encoder, self.frozen, self.fps = corpus, encoder, frozen, fps
         self.versions, self.caches = versions, caches
+        self.lock = Lock()  # an encoder is run by one thread at a time: it may keep things between its layers
 
     def __call__(self, ref: ClipRef, version: int) -> Tensor:
         """A version of a clip: float32 embeddings [F, D] of a frozen encoder, else the waveform [T]."""
@@ -97,7 +99,8 @@ class Hearing:
         Raises:
             DheadsError: float16 can't hold them.
         """
-        embeddings = encode_speech(self.encoder, waveform.to(device_of(self.encoder)), ref.n_frames, self.fps)
+        with self.lock:
+            embeddings = encode_speech(self.encoder, waveform.to(device_of(self.encoder)), ref.n_frames, self.fps)
         rounded = embeddings.half().cpu()
         if not rounded.isfinite().all():
             raise DheadsError(

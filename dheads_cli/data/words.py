@@ -6,6 +6,7 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ class WordSet:
         self.clips = list({spoken.ref.id: spoken.ref for spoken in self.words}.values())
         self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
         self.cache: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
-        self.cache_bytes, self.cached_bytes = cache_bytes, 0
+        self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
         info = json.loads(corpus.read(self.words[0].ref, ("json",))["json"])
         self.fps: float = info["fps"]
         if info["sample_rate"] != encoder.sample_rate:
@@ -120,19 +121,23 @@ class WordSet:
         weights = np.array([counts[label] ** -views.word_balance for label in self.labels])
         self.probabilities = weights / weights.sum()
 
-    def batch(self, step: int, size: int) -> WordBatch:
-        """The batch of a training step: words drawn with replacement, off the middle, louder or softer."""
-        rng = np.random.default_rng([self.seed, step])
-        chosen = rng.choice(len(self.words), size, p=self.probabilities)
-        return self._samples([int(index) for index in chosen], rng)
+    def batch(self, step: int, size: int, samples: range | None = None) -> WordBatch:
+        """The batch of a training step, or of its samples only those with these numbers.
+
+        Words are drawn with replacement, off the middle, louder or softer, each sample from a stream of its own.
+        """
+        chosen = np.random.default_rng([self.seed, step]).choice(len(self.words), size, p=self.probabilities)
+        streams = {i: np.random.default_rng([self.seed, step, 1, i]) for i in samples or range(size)}
+        return self._samples([int(chosen[i]) for i in streams], list(streams.values()))
 
     def in_order(self, size: int) -> Iterator[WordBatch]:
         """Every word once, in the middle and as it is, `size` at a time."""
         for begin in range(0, len(self.words), size):
-            yield self._samples(range(begin, min(begin + size, len(self.words))), None)
+            chosen = range(begin, min(begin + size, len(self.words)))
+            yield self._samples(chosen, [None] * len(chosen))
 
-    def _samples(self, chosen: Sequence[int], rng: np.random.Generator | None) -> WordBatch:
-        pieces = [self._piece(self.words[index], rng) for index in chosen]
+    def _samples(self, chosen: Sequence[int], streams: Sequence[np.random.Generator | None]) -> WordBatch:
+        pieces = [self._piece(self.words[index], rng) for index, rng in zip(chosen, streams, strict=True)]
         return WordBatch(torch.stack(pieces), torch.tensor([self.labels[index] for index in chosen]))
 
     def _piece(self, spoken: Spoken, rng: np.random.Generator | None) -> Tensor:
@@ -153,13 +158,17 @@ class WordSet:
     def _sound(self, ref: ClipRef, version: int) -> Tensor:
         """A version of a clip as `Hearing` gives it, from memory where it is there."""
         key = ref.id, version
-        if key in self.cache:
-            self.cache.move_to_end(key)
-            return self.cache[key]
-        sound = self.cache[key] = self.hearing(ref, version)
-        self.cached_bytes += sound.nbytes
-        while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
-            self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
+        with self.lock:
+            if key in self.cache:
+                self.cache.move_to_end(key)
+                return self.cache[key]
+        sound = self.hearing(ref, version)
+        with self.lock:
+            if key not in self.cache:  # else another thread was faster
+                self.cache[key] = sound
+                self.cached_bytes += sound.nbytes
+            while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
+                self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
         return sound
 
 

@@ -43,6 +43,17 @@ class Part:
 
         return draw
 
+    @property
+    def samples(self) -> range:
+        """The numbers of its samples in the whole batch."""
+        return range(self.first, self.first + self.n)
+
+    def within(self, other: Part) -> Part:
+        """This part as a part of another one that holds it."""
+        assert other.first <= self.first
+        assert self.first + self.n <= other.first + other.n
+        return Part(self.first - other.first, self.n, other.n)
+
     def split(self, n_parts: int) -> list[Part]:
         """This part in n_parts of the same size, which must divide it."""
         size = self.n // n_parts

@@ -20,13 +20,11 @@ from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
 from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE, find_face
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
-from dheads_cli.run.bench_parts import Clock, Timing, shown
+from dheads_cli.run.bench_parts import Timing, shown
 from dheads_cli.run.bench_preprocess import usable_clips
+from dheads_cli.run.device_speed import Call, Clock, convolution, shapes_of
 from dheads_cli.run.doctor import FACE
 
-# (batch, channels, px) of the convolutions: a small U-Net's on a CPU, a large one's elsewhere.
-SHAPES = {"cpu": [(1, 128, 32), (8, 64, 32), (8, 128, 32), (8, 128, 16), (8, 256, 16)]}
-SHAPES_OF_A_GPU = [(8, 256, 64), (32, 256, 64), (32, 512, 32), (32, 768, 32), (32, 512, 64)]
 PASS_SECONDS = 5  # a pass of the animate loop takes at most this many times a measurement's seconds
 QUIET = 0.3  # load a core, above which the machine is said to be busy
 AIM_OVERHEAD, AIM_PREPROCESS = 0.10, 0.90
@@ -122,12 +120,12 @@ def measure_model(
     wanted = {torch.float32, loop_precision} | ({torch.bfloat16} if has_bf16 else set())
     precisions = {label_of(each): each for each in sorted(wanted, key=lambda each: each == loop_precision)}
     batches = sorted({recipe.sample.batch_size, 1}, reverse=True)
-    calls: dict[str, bench_parts.Call] = {}
+    calls: dict[str, Call] = {}
     flop: dict[str, float] = {}
     for label, precision in precisions.items():
-        for shape in SHAPES.get(device.type, SHAPES_OF_A_GPU):
+        for shape in shapes_of(device):
             name = f"convolution {label} {'x'.join(map(str, shape))}"
-            calls[name], flop[name] = bench_parts.convolution(shape, precision, device)
+            calls[name], flop[name] = convolution(shape, precision, device)
     unet, embed_dim = trained.parts.unet, trained.parts.audio_encoder.embed_dim
     inputs = {batch: random_inputs(recipe.model, embed_dim, batch, device) for batch in batches}
     one = bench_parts.forward_flop(unet, inputs[1])

@@ -18,7 +18,7 @@ from dheads_cli.data import media
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.run.animate import SOUND_RATE, read_speech, scaled
-from dheads_cli.run.bench_parts import Clock
+from dheads_cli.run.device_speed import Clock
 from dheads_cli.run.frames import chosen_settings, draw_frames
 
 Item = TypeVar("Item")

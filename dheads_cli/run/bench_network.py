@@ -12,7 +12,8 @@ from dheads_cli.model.build import build_component, build_unet, choose_device, c
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
 from dheads_cli.run import bench_parts
-from dheads_cli.run.bench_parts import Call, Clock, Timing, shown
+from dheads_cli.run.bench_parts import Timing, shown
+from dheads_cli.run.device_speed import Call, Clock, convolution
 
 LONGEST_S = 100  # a forward that takes longer even at the speed of its fastest convolution is not tried
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -42,7 +43,7 @@ def bench_network(recipe: Recipe, *, device: str = "auto", seconds: float = 3.0)
     for precision, layout in settings:
         for shape in shapes_of(recipe):
             name = f"convolution {precision} {layout} {shape}"
-            calls[name], flop[name] = bench_parts.convolution(shape, precision, target, LAYOUTS[layout])
+            calls[name], flop[name] = convolution(shape, precision, target, LAYOUTS[layout])
     timings = time_in_turns(calls, seconds, clock)
 
     def peak_of(precision: torch.dtype, layout: str = "") -> float:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dheads_cli.console import Bar
@@ -25,11 +23,10 @@ from dheads_cli.model.speech import samples_of
 from dheads_cli.model.timesteps import TIMESTEPS
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
+from dheads_cli.run.device_speed import Call, Clock
 from dheads_cli.run.train import TrainingLoss
 from dheads_cli.run.training_loop import optimise
 from dheads_cli.run.training_state import fresh_state
-
-Call = Callable[[], object]
 
 ROUNDS = 5
 SLOW = 15  # a measurement that has taken this many times its seconds is not called in further rounds
@@ -54,18 +51,6 @@ class Timing:
         return statistics.median(self.calls)
 
 
-class Clock:
-    """Seconds, read when the device has done all it was given."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def __call__(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-
 def interleave(calls: Mapping[str, Call], seconds: float, clock: Clock, bar: Bar) -> dict[str, Timing]:
     """Time all measurements in turns, so that whatever else the machine does hits all alike.
 
@@ -88,28 +73,6 @@ def interleave(calls: Mapping[str, Call], seconds: float, clock: Clock, bar: Bar
                 taken.append(clock() - began)
             timings[name].rounds.append(taken)
     return timings
-
-
-def convolution(
-    shape: tuple[int, int, int],
-    precision: torch.dtype,
-    device: torch.device,
-    memory_format: torch.memory_format = torch.channels_last,
-) -> tuple[Call, float]:
-    """A 3x3 convolution that keeps its (batch, channels, px); the call and its FLOP."""
-    batch, channels, px = shape
-    draws = torch.Generator(device).manual_seed(0)
-    h, weight = (
-        torch.randn(size, generator=draws, device=device).to(precision, memory_format=memory_format)
-        for size in ((batch, channels, px, px), (channels, channels, 3, 3))
-    )
-
-    def call() -> None:
-        with torch.inference_mode():
-            F.conv2d(h, weight, padding=1)
-
-    call()
-    return call, 2.0 * 9 * channels**2 * batch * px**2
 
 
 def forward(unet: UNet, inputs: tuple[Any, ...], precision: torch.dtype) -> Call:

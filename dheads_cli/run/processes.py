@@ -1,7 +1,7 @@
 """The processes of one training run, as torchrun starts them: their shares of a batch, how they agree and end.
 
-Each process holds the whole model and computes its part of every batch; DistributedDataParallel takes the mean of their
-gradients, so all make the same step. The first process alone writes and speaks.
+Each process holds the whole model, makes its part of every batch and computes it; DistributedDataParallel takes the
+mean of their gradients, so all make the same step. The first process alone writes and speaks.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Processes:
         """Whether it is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, batch_size: int, accumulate: int) -> list[Part]:
-        """The parts of a batch of batch_size samples that this process computes, one after another.
+    def share(self, batch_size: int, accumulate: int) -> Part:
+        """The part of a batch of batch_size samples that this process makes and computes, `accumulate` parts of it.
 
         Raises:
             DheadsError: they can't all have the same size.
@@ -61,7 +61,7 @@ class Processes:
                 f"{' and '.join(parts)}: make it a multiple of {self.n * accumulate}"
             )
         size = batch_size // self.n
-        return Part(self.rank * size, size, batch_size).split(accumulate)
+        return Part(self.rank * size, size, batch_size)
 
     def device(self, device: torch.device) -> torch.device:
         """This process's own GPU where the run is on GPUs, else the device as it is.

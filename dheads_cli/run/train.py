@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -24,6 +25,7 @@ from dheads_cli.model.rollout import Rollout, evaluating
 from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.batch_parts import Part
+from dheads_cli.run.compiled import compiled
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.frames import check_motion_noise, continuity_of
 from dheads_cli.run.noise_levels import by_noise_level, level_means
@@ -65,6 +67,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     target, precision = begin(recipe, device)
     parts = build_model(recipe.model, target, freeze_audio_encoder=settings.freeze_audio_encoder)
     parts.unet.recompute_activations = settings.recompute_activations
+    network = compiled(parts.unet, target) if settings.compile else None
     timesteps = TIMESTEPS[settings.timesteps](recipe.model.n_timesteps)
     state = begin_or_resume(run_dir, recipe, parts, restart, timesteps=timesteps.state)
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
@@ -81,7 +84,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
     loss_of = TrainingLoss(
         parts, objective, target, precision, recipe.seed, timesteps, dropout,
-        settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision),
+        settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision), network,
     )  # fmt: skip
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
@@ -142,6 +145,7 @@ def training_set(
         cache_bytes=recipe.data.cache_gb * 2**30,
         seed=recipe.seed + seed_offset,
         keep=recipe.data.limits,
+        targets_per_clip=recipe.data.targets_per_clip if augmented else 1,  # the validation loss is of as many clips
         versions=versions,
         caches=embedding_caches(recipe, parts.audio_encoder, versions) if frozen else (),
     )
@@ -180,6 +184,7 @@ class TrainingLoss:
         patch_drop: share of the motion frames' squares that are set to zero.
         patch_px: side of such a square, px.
         rollout: how the network draws the motion frames of a batch that is to be had so.
+        network: the network's forward, compiled; None runs the network itself.
     """
 
     parts: Parts
@@ -192,6 +197,7 @@ class TrainingLoss:
     patch_drop: float = 0.0
     patch_px: int = 1
     rollout: Rollout | None = None
+    network: Callable[..., Tensor] | None = None
 
     def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
         """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws.
@@ -218,7 +224,7 @@ class TrainingLoss:
             motion = add_noise(motion, level, noise)
         x_t = q_sample(schedule, x_0, t, eps)
         with self.autocast():
-            output = unet(x_t, t.to(self.device), given.identity, motion, given.audio, level)
+            output = (self.network or unet)(x_t, t.to(self.device), given.identity, motion, given.audio, level)
         mask = batch.mouth_mask.to(self.device)
         losses = training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
         self.timesteps.observe(t, losses["loss"].detach())
@@ -267,7 +273,9 @@ def validation_losses(recipe: Recipe, state: State, loss_of: TrainingLoss, data:
     Steps are drawn uniformly and the model is given all its conditions, whole: the same measure however it is trained.
     """
     size = min(recipe.train.batch_size, N_VALIDATION)
-    plain = replace(loss_of, timesteps=Uniform(recipe.model.n_timesteps), dropout=ConditionDropout(), patch_drop=0.0)
+    uniform = Uniform(recipe.model.n_timesteps)
+    # Not compiled: that would be one more compilation, for a few batches.
+    plain = replace(loss_of, timesteps=uniform, dropout=ConditionDropout(), patch_drop=0.0, network=None)
     with ema_weights(state):
         losses = [plain(data.batch(i, size), noise_seed=i) for i in range(N_VALIDATION // size)]
     means = level_means({name: torch.cat([each[name] for each in losses]).mean().item() for name in losses[0]})

@@ -39,9 +39,12 @@ B_contra = TypeVar("B_contra", contravariant=True)
 
 
 class Batches(Protocol[B_co]):
-    """Batch number `step` is a function of the seed and the step alone, so resuming is exact."""
+    """Batch number `step`, of `size` samples, is a function of the seed and the step alone, so resuming is exact.
 
-    def batch(self, step: int, size: int) -> B_co: ...
+    Where `samples` is given, only these of its samples are made, each as it is in the whole.
+    """
+
+    def batch(self, step: int, size: int, samples: range | None = None) -> B_co: ...
 
 
 class Loss(Protocol[B_contra]):
@@ -92,7 +95,7 @@ def learn(
         validate: what is logged with each checkpoint; its "val_loss" goes into the checkpoint.
         pictures: what is drawn now and then.
 
-    Under torchrun each process computes its part of every batch, and the first alone draws and writes.
+    Under torchrun each process makes and computes its part of every batch, and the first alone draws and writes.
 
     Returns:
         {"run", "step", "checkpoint"} and the last logged means.
@@ -108,7 +111,7 @@ def learn(
     with (
         open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda *_: None) as log,
         stop_on_interrupt() as stopped,
-        batches(data, state.step, settings.steps, settings.batch_size) as queue,
+        batches(data, state.step, settings.steps, processes.share(settings.batch_size, 1)) as queue,
         console.progress("train", total=settings.steps, unit="steps", done=state.step) as bar,
     ):
         meter = Meter()
@@ -165,7 +168,7 @@ def optimise(
         recipe: the recipe.
         state: what changes; its step is this one's number.
         loss_of: the loss, as `Processes.spread` gives it.
-        batch: the whole batch, of which this process computes its parts.
+        batch: this process's part of the step's batch.
         processes: which process this is.
     """
     settings = recipe.train
@@ -195,16 +198,17 @@ def optimise(
 def backward(
     recipe: AnyRecipe, state: State, loss_of: Loss[B], batch: B, processes: Processes
 ) -> dict[str, float]:
-    """The gradient of the batch's mean loss, this process's parts one after another; the means of its losses.
+    """The gradient of the mean loss of this process's batch, part after part; the means of its losses.
 
     Dropout is drawn for each part, and so depends on how many there are.
     """
-    parts = processes.share(recipe.train.batch_size, recipe.train.accumulate)
+    share = processes.share(recipe.train.batch_size, recipe.train.accumulate)
+    parts = share.split(recipe.train.accumulate)
     sums: dict[str, float] = {}
     for part in parts:
         torch.manual_seed(recipe.seed * 1_000_003 + state.step + part.first * 2**40)  # dropout
         with without_exchange(loss_of) if part is not parts[-1] else nullcontext():
-            losses = loss_of(cut(batch, part), noise_seed=state.step, part=part)
+            losses = loss_of(cut(batch, part.within(share)), noise_seed=state.step, part=part)
             torch.autograd.backward(losses["loss"].mean() / len(parts))
         means = torch.stack([values.detach().mean() for values in losses.values()]).tolist()  # a GPU is waited for once
         for name, mean in zip(losses, means, strict=True):
@@ -239,8 +243,11 @@ def stop_on_interrupt() -> Iterator[Any]:
 
 
 @contextmanager
-def batches(data: Batches[B], done: int, steps: int, size: int) -> Iterator[Iterator[tuple[B, float]]]:
-    """Batches of steps done + 1 ... steps, made ahead in a thread, each with the seconds waited for it."""
+def batches(data: Batches[B], done: int, steps: int, share: Part) -> Iterator[Iterator[tuple[B, float]]]:
+    """A process's share of the batches of steps done + 1 ... steps, each with the seconds waited for it.
+
+    They are made ahead in a thread.
+    """
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def run() -> Iterator[tuple[B, float]]:
@@ -248,7 +255,7 @@ def batches(data: Batches[B], done: int, steps: int, size: int) -> Iterator[Iter
         next_step = done + 1
         for _ in range(done, steps):
             while next_step <= steps and len(ahead) < PREFETCH:
-                ahead.append(pool.submit(data.batch, next_step, size))
+                ahead.append(pool.submit(data.batch, next_step, share.whole, share.samples))
                 next_step += 1
             began = time.monotonic()
             batch = ahead.pop(0).result()

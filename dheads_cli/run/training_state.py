@@ -28,7 +28,7 @@ FREE_TO_CHANGE = {
     "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
     "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
     "train.max_bad_steps", "train.divergence", "train.timesteps", "train.recompute_activations",
-    "train.watch_clips", "train.watch_s", "train.watch_steps", "sample", "evaluate", "preprocess",
+    "train.compile", "train.watch_clips", "train.watch_s", "train.watch_steps", "sample", "evaluate", "preprocess",
 }  # fmt: skip
 
 

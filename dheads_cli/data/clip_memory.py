@@ -1,0 +1,81 @@
+"""Decoded clips in memory: the least recently used go first, or all of a training set stay."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dheads_cli.data.hearing import Hearing
+from dheads_cli.data.shards import ClipRef, Corpus
+
+
+@dataclass
+class CachedClip:
+    """A decoded clip: frames [F, H, W, 3], landmarks [F, 68, 2] px, embeddings [F, D] or the waveform [T].
+
+    `augmented` holds the same of those augmented versions that were asked for so far, by their number.
+    """
+
+    frames: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    sound: Tensor
+    augmented: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_bytes(self) -> int:
+        sounds = (self.sound, *self.augmented.values())
+        return self.frames.nbytes + self.landmarks.nbytes + sum(sound.nbytes for sound in sounds)
+
+
+class ClipMemory:
+    """Clips of a corpus, decoded when they are first asked for; several threads may ask.
+
+    Args:
+        corpus: the clips.
+        hearing: their sound.
+        most_bytes: memory for them; the least recently used go first.
+    """
+
+    def __init__(self, corpus: Corpus, hearing: Hearing, most_bytes: float) -> None:
+        self.corpus, self.hearing, self.most_bytes = corpus, hearing, most_bytes
+        self.held: OrderedDict[str, CachedClip] = OrderedDict()
+        self.n_bytes, self.lock = 0, Lock()
+
+    def clip(self, ref: ClipRef) -> CachedClip:
+        """A clip, decoded and encoded, from memory where it is there."""
+        with self.lock:
+            if ref.id in self.held:
+                self.held.move_to_end(ref.id)
+                return self.held[ref.id]
+        stored = self.corpus.load(ref)
+        loaded = CachedClip(stored.frames, stored.landmarks, self.hearing(ref, 0))
+        with self.lock:
+            if ref.id not in self.held:  # else another thread was faster
+                self.held[ref.id] = loaded
+                self.n_bytes += loaded.n_bytes
+                self._make_room()
+        return loaded
+
+    def sound(self, ref: ClipRef, version: int) -> Tensor:
+        """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one."""
+        clip = self.clip(ref)
+        if version == 0:
+            return clip.sound
+        if version not in clip.augmented:
+            made = self.hearing(ref, version)
+            with self.lock:
+                if version not in clip.augmented:
+                    clip.augmented[version] = made
+                    if self.held.get(ref.id) is clip:  # else it has gone, and what it holds with it
+                        self.n_bytes += made.nbytes
+                        self._make_room()
+        return clip.augmented[version]
+
+    def _make_room(self) -> None:
+        while self.n_bytes > self.most_bytes and len(self.held) > 1:
+            self.n_bytes -= self.held.popitem(last=False)[1].n_bytes
