@@ -81,6 +81,12 @@ class Shards(Section):
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split that training is watched by: its loss, its samples.")
     cache_gb: float = Field(4.0, ge=0, description="Memory for decoded clips, GiB; the rest is decoded when needed.")
+    workers: int = Field(
+        0,
+        ge=0,
+        description="Threads that decode clips and make batches ahead, for each process; what they make is the same "
+        "for any number. 0 takes one where a CPU trains, else one for each core, up to 8.",
+    )
     embeddings: Literal["auto", "off"] = Field(
         "auto", description="auto keeps a frozen audio encoder's embeddings beside the shards; off computes them anew."
     )
@@ -99,6 +105,11 @@ class Shards(Section):
 class Data(Shards):
     """Which shards a run reads, and how often each speaker is drawn."""
 
+    cache: Literal["lru", "ram"] = Field(
+        "lru",
+        description="lru decodes clips when they are drawn and keeps those drawn last, up to cache_gb; ram decodes all "
+        "before the first step, and refuses where cache_gb is too small for them.",
+    )
     targets_per_clip: Positive = Field(
         1,
         description="Target frames drawn from each clip that is chosen for a batch, which must be a multiple of it: n "

@@ -156,8 +156,8 @@ class Train(Optimisation):
     )
     compile: bool = Field(
         False,
-        description="Compile the network (torch.compile): steps are faster, and the first one takes minutes. It needs a "
-        "C++ compiler.",
+        description="Compile the network (torch.compile): steps take less time, the first one minutes. It needs a C++ "
+        "compiler.",
     )
     sample_every: int = Field(
         5000, ge=0, description="Steps between sample grids and talking clips of held-out speech; 0 draws none."

@@ -26,6 +26,8 @@ from dheads_cli.run.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+TIMES = ("samples_per_s", "wait_share", "share_of_peak", "watch_s")
+
 # A process that has run a backward pass can't be forked: these come from one that has only imported things.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["toy_training", "torch.utils.tensorboard", "test_processes"])
@@ -62,7 +64,7 @@ def said(run: Path, n: int = 2) -> list[str]:
 
 def logged(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("samples_per_s", "wait_share", "watch_s")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def same_losses(one: Path, other: Path) -> None:

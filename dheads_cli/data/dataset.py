@@ -162,6 +162,13 @@ class TrainingSet:
         weights = np.array([counts[speaker] ** -views.speaker_balance for speaker in speakers])
         self.probabilities = weights / weights.sum()
 
+    def bytes_of_all(self) -> int:
+        """What all clips of the set take in memory, with every version of their sound."""
+        one = self.clip(self.clips[0])
+        n_sounds = 1 + self.hearing.versions.n
+        per_frame = (one.frames.nbytes + one.landmarks.nbytes + n_sounds * one.sound.nbytes) / len(one.frames)
+        return round(per_frame * sum(ref.n_frames for ref in self.clips))
+
     def batch(self, step: int, size: int, samples: range | None = None) -> Batch:
         """The batch of a step, `size` samples, or of these only those with the numbers `samples`.
 

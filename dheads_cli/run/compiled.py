@@ -17,7 +17,7 @@ OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"fallback_random
 def compiled(unet: UNet, device: torch.device) -> Callable[..., Tensor]:
     """The network's forward, compiled when it is first called; weights, their names and the mode stay the network's.
 
-    The code is kept by torch (TORCHINDUCTOR_CACHE_DIR), so that a second run begins sooner.
+    torch keeps the machine code (TORCHINDUCTOR_CACHE_DIR), so that a second run begins sooner.
 
     Args:
         unet: the network, on its device.

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dheads_cli.model.build import build_component, build_unet, random_inputs
-from dheads_cli.recipe import Recipe
+from dheads_cli.model.rollout import evaluating
+from dheads_cli.model.unet import UNet
 
 Call = Callable[[], object]
 
@@ -89,14 +90,13 @@ def convolution_peak(device: torch.device, precision: torch.dtype, seconds: floa
     return best
 
 
-def flop_of_training(recipe: Recipe, audio_dim: int) -> float:
-    """FLOP of the network's forward and backward pass for one sample, by torch's counter on shapes alone.
+def flop_of_training(unet: UNet, inputs: tuple[Tensor | None, ...]) -> float:
+    """FLOP of the network's forward and backward pass on inputs of its forward, by torch's counter.
 
-    A multiplication and an addition are two. What is computed twice to save memory counts once.
+    A multiplication and an addition are two. What is computed again to save memory counts once.
     """
-    with torch.device("meta"):
-        unet = build_unet(recipe.model, build_component("conditioning", recipe.model.conditioning), audio_dim)
-    inputs = random_inputs(recipe.model, audio_dim, 1, torch.device("meta"))
-    with FlopCounterMode(display=False) as counter:
-        unet(*inputs).sum().backward()
+    recomputes, unet.recompute_activations = unet.recompute_activations, False
+    with evaluating(unet), FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(unet(*inputs).sum(), list(unet.parameters()), allow_unused=True)
+    unet.recompute_activations = recomputes
     return float(counter.get_total_flops())

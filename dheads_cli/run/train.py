@@ -16,7 +16,7 @@ from dheads_cli import console
 from dheads_cli.data.dataset import Batch, TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import Parts, build_component, build_model
+from dheads_cli.model.build import Parts, build_component, build_model, random_inputs
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.generate import Continuity
 from dheads_cli.model.guidance import ConditionDropout, Conditions
@@ -25,7 +25,10 @@ from dheads_cli.model.rollout import Rollout, evaluating
 from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.batch_parts import Part
+from dheads_cli.run.batches_ahead import n_workers
 from dheads_cli.run.compiled import compiled
+from dheads_cli.run.decode_ahead import decode_ahead
+from dheads_cli.run.device_speed import Speed, convolution_peak, flop_of_training
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.frames import check_motion_noise, continuity_of
 from dheads_cli.run.noise_levels import by_noise_level, level_means
@@ -75,6 +78,8 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     prepare_run_dir(run_dir, recipe, state)
     encode_ahead(data, (settings.steps - state.step) * settings.batch_size)
     encode_ahead(validation, N_VALIDATION)
+    if recipe.data.cache == "ram":
+        decode_ahead(data, n_workers(recipe.data.workers, target))
     objective = Objective(
         prediction=recipe.model.prediction,
         snr_weight_max=settings.snr_weight_max,
@@ -86,10 +91,14 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         parts, objective, target, precision, recipe.seed, timesteps, dropout,
         settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision), network,
     )  # fmt: skip
+    peak = current().n * convolution_peak(target, precision)
+    one = random_inputs(recipe.model, parts.audio_encoder.embed_dim, 1, target)
+    speed = Speed(flop_of_training(parts.unet, one), peak)
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
         f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
-        f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}"
+        f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}; "
+        f"{speed.flop_per_sample / 1e9:.3g} GFLOP a sample, peak {peak / 1e9:.4g} GFLOP/s"
     )
     pictures = None
     if settings.sample_every and current().is_first:
@@ -103,6 +112,7 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         loss_of,
         lambda: validation_losses(recipe, state, loss_of, validation),
         pictures,
+        speed,
     )
 
 

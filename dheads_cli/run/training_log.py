@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from dheads_cli.files import write_atomically
+from dheads_cli.run.device_speed import Speed
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,22 @@ class Meter:
         self.n_steps += 1
         self.wait_s += wait_s
 
-    def means(self, batch_size: int) -> dict[str, float]:
+    def means(self, batch_size: int, speed: Speed | None = None) -> dict[str, float]:
+        """The means, the samples a second, the share of the time that a batch was waited for, and that of the peak."""
         elapsed = time.monotonic() - self.began
+        samples_per_s = self.n_steps * batch_size / elapsed
         return {
             **{name: total / self.n_steps for name, total in self.sums.items()},
-            "samples_per_s": self.n_steps * batch_size / elapsed,
+            "samples_per_s": samples_per_s,
             "wait_share": self.wait_s / elapsed,
+            **({} if speed is None else {"share_of_peak": speed.share(samples_per_s)}),
         }
+
+
+def in_words(means: Mapping[str, float]) -> str:
+    """What the progress says: the loss, and what the time went into."""
+    said = f"loss {means['loss']:.4f}, {means['wait_share']:.0%} waiting for data"
+    return said + (f", {means['share_of_peak']:.0%} of the peak" if "share_of_peak" in means else "")
 
 
 @contextmanager

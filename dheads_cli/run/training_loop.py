@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,27 +22,18 @@ from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.checkpoint import checkpoints_of
 from dheads_cli.recipe_tasks import AnyRecipe
 from dheads_cli.run.batch_parts import Part, cut
+from dheads_cli.run.batches_ahead import Batches, batches, n_workers
+from dheads_cli.run.device_speed import Speed
 from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.processes import Processes, current, without_exchange
 from dheads_cli.run.training_health import check_health, check_validation
-from dheads_cli.run.training_log import Drawn, Meter, open_log
+from dheads_cli.run.training_log import Drawn, Meter, in_words, open_log
 from dheads_cli.run.training_state import State, save
 
 ALONE = Processes()
-PREFETCH = 4  # batches made ahead of the step that needs them
 
 B = TypeVar("B")
-B_co = TypeVar("B_co", covariant=True)
 B_contra = TypeVar("B_contra", contravariant=True)
-
-
-class Batches(Protocol[B_co]):
-    """Batch number `step`, of `size` samples, is a function of the seed and the step alone, so resuming is exact.
-
-    Where `samples` is given, only these of its samples are made, each as it is in the whole.
-    """
-
-    def batch(self, step: int, size: int, samples: range | None = None) -> B_co: ...
 
 
 class Loss(Protocol[B_contra]):
@@ -83,6 +72,7 @@ def learn(
     loss_of: Loss[B],
     validate: Callable[[], dict[str, float]],
     pictures: Pictures | None = None,
+    speed: Speed | None = None,
 ) -> dict[str, Any]:
     """Train from the state's step to the recipe's last, or until Ctrl-C.
 
@@ -94,6 +84,7 @@ def learn(
         loss_of: the loss that is brought down.
         validate: what is logged with each checkpoint; its "val_loss" goes into the checkpoint.
         pictures: what is drawn now and then.
+        speed: what the log's share of the peak is measured by; None tells none.
 
     Under torchrun each process makes and computes its part of every batch, and the first alone draws and writes.
 
@@ -107,11 +98,12 @@ def learn(
     if processes.n > 1:
         processes.check_alike(beginning(recipe, state))
     spread = processes.spread(loss_of, state.parts.trained_modules())
+    share, device = processes.share(settings.batch_size, settings.accumulate), state.device
     last: dict[str, float] = {}
     with (
         open_log(run_dir, state.step) if processes.is_first else nullcontext(lambda *_: None) as log,
         stop_on_interrupt() as stopped,
-        batches(data, state.step, settings.steps, processes.share(settings.batch_size, 1)) as queue,
+        batches(data, state.step, settings.steps, share, n_workers(recipe.data.workers, device)) as queue,
         console.progress("train", total=settings.steps, unit="steps", done=state.step) as bar,
     ):
         meter = Meter()
@@ -126,9 +118,9 @@ def learn(
             stop = processes.any(stopped())
             done = stop or state.step == settings.steps
             if (state.step % settings.log_every == 0 or done) and meter.n_steps:
-                last = level_means(meter.means(settings.batch_size))
+                last = level_means(meter.means(settings.batch_size, speed))
                 log({"step": state.step, **last, **state.health.to_log()})
-                bar.note(f"loss {last['loss']:.4f}")
+                bar.note(in_words(last))
                 meter = Meter()
             if pictures and state.step % pictures.every == 0 and processes.is_first:
                 drawn = pictures.draw(state.step)  # before the checkpoint: killed meanwhile, a run comes here again
@@ -240,28 +232,3 @@ def stop_on_interrupt() -> Iterator[Any]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def batches(data: Batches[B], done: int, steps: int, share: Part) -> Iterator[Iterator[tuple[B, float]]]:
-    """A process's share of the batches of steps done + 1 ... steps, each with the seconds waited for it.
-
-    They are made ahead in a thread.
-    """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-
-    def run() -> Iterator[tuple[B, float]]:
-        ahead: list[Future[B]] = []
-        next_step = done + 1
-        for _ in range(done, steps):
-            while next_step <= steps and len(ahead) < PREFETCH:
-                ahead.append(pool.submit(data.batch, next_step, share.whole, share.samples))
-                next_step += 1
-            began = time.monotonic()
-            batch = ahead.pop(0).result()
-            yield batch, time.monotonic() - began
-
-    try:
-        yield run()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -25,8 +25,8 @@ from dheads_cli.run.training_health import Health
 
 # What may change when a run goes on: everything else changes what the weights mean.
 FREE_TO_CHANGE = {
-    "description", "data.path", "data.cache_gb", "data.embeddings", "train.steps", "train.log_every",
-    "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
+    "description", "data.path", "data.cache", "data.cache_gb", "data.workers", "data.embeddings", "train.steps",
+    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
     "train.max_bad_steps", "train.divergence", "train.timesteps", "train.recompute_activations",
     "train.compile", "train.watch_clips", "train.watch_s", "train.watch_steps", "sample", "evaluate", "preprocess",
 }  # fmt: skip
@@ -72,6 +72,11 @@ class State:
     val_loss: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(iter(self.parameters.values())).device
 
     def buffers(self) -> dict[str, Tensor]:
         """What no gradient changes but training may, as batch norm's running statistics; not copies."""
