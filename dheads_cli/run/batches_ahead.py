@@ -1,4 +1,4 @@
-"""Batches of a training made ahead of the steps that need them, by threads: what they decode with leaves Python alone."""
+"""Batches of a training made ahead of the steps that need them, by threads; what they decode with lets others run."""
 
 from __future__ import annotations
 

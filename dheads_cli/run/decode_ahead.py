@@ -27,7 +27,8 @@ def decode_ahead(data: TrainingSet, workers: int) -> None:
         raise DheadsError(
             f"data.cache=ram: the {len(data.clips)} clips of {data.corpus.folder}, split {data.clips[0].split!r}, take "
             f"{needed / GIB:.2f} GiB, more than data.cache_gb={allowed / GIB:g}: set data.cache_gb="
-            f"{math.ceil(10 * needed / GIB) / 10:g} where the machine has it (each process holds them), or data.cache=lru"
+            f"{math.ceil(10 * needed / GIB) / 10:g} where the machine has so much (each process holds them), or "
+            "data.cache=lru"
         )
     with (
         console.progress("decode", total=len(data.clips), unit="clips") as bar,

@@ -26,7 +26,8 @@ from dheads_cli.run.training_health import Health
 # What may change when a run goes on: everything else changes what the weights mean.
 FREE_TO_CHANGE = {
     "description", "data.path", "data.cache", "data.cache_gb", "data.workers", "data.embeddings", "train.steps",
-    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads", "train.accumulate",
+    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads",
+    "train.accumulate",
     "train.max_bad_steps", "train.divergence", "train.timesteps", "train.recompute_activations",
     "train.compile", "train.watch_clips", "train.watch_s", "train.watch_steps", "sample", "evaluate", "preprocess",
 }  # fmt: skip
