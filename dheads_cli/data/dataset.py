@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dheads_cli.data.augment_frames import Changes, changed, random_changes
+from dheads_cli.data.augment_frames import Changes, changed, random_changes, with_clutter, with_other_mouth
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.clip_memory import ClipMemory
 from dheads_cli.data.embedding_cache import EmbeddingCache
@@ -72,6 +72,8 @@ class Views:
     colour_jitter: float
     warp: float
     speaker_balance: float
+    mouth_warp: float = 0.0
+    clutter: float = 0.0
     motion_noise_levels: str = "uniform"
     motion_noise_per_frame: bool = False
     rollout_share: float = 0.0
@@ -81,12 +83,12 @@ class Views:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One sample of a batch, its pictures as they are stored.
+    """One sample of a batch.
 
     Attributes:
         pictures: target, identity frame, motion frames, then those before a rollout, uint8 [2 + M (+ M), H, W, 3].
-        mouth_mask: of the target as it is stored [1, H, W].
-        changes: of all its pictures.
+        mouth_mask: of the target [1, H, W].
+        changes: what is still to be done to all its pictures and the mask.
         windows: sound of the target, then of each frame of a rollout, and the window's places in it.
         exists: whether the clip has each frame of a rollout.
     """
@@ -233,14 +235,22 @@ class TrainingSet:
         k, identity = (int(i) for i in rng.integers(n_frames, size=2))
         before = range(k - n_drawn - views.n_motion_frames, k)
         dropped = rng.random() < views.motion_drop
-        shown = [identity if dropped or i < 0 else i for i in before]
-        motion, start = shown[len(shown) - views.n_motion_frames :], shown[: views.n_motion_frames if n_drawn else 0]
+        shown = [None if dropped or i < 0 else i for i in before]  # None: the identity frame stands in
+        shown = [*shown[len(shown) - views.n_motion_frames :], *shown[: views.n_motion_frames if n_drawn else 0]]
+        places = [k, identity, *(identity if i is None else i for i in shown)]
+        pictures = clip.frames[places]
+        if views.mouth_warp:
+            is_identity = [False, True, *(i is None for i in shown)]
+            mouth = clip.landmarks[identity][MOUTH]
+            pictures[is_identity] = with_other_mouth(pictures[1], mouth, views.mouth_warp, rng)
+        if views.clutter and rng.random() < views.clutter:
+            pictures = with_clutter(pictures, clip.landmarks[places], rng)
         changes = random_changes(views.warp, views.colour_jitter, views.flip, rng)
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0
         sound, drawn = self.sound(ref, version), range(k - n_drawn, k)
         return Drawn(
-            clip.frames[[k, identity, *motion, *start]],
+            pictures,
             mouth_mask(clip.landmarks[k], self.size, views.mouth_margin),
             changes,
             windows=[self._window(sound, max(i, 0), n_frames) for i in (k, *drawn)],
