@@ -11,6 +11,7 @@ import typer
 
 import dheads_cli
 from dheads_cli import console
+from dheads_cli.cli_bench import bench_app
 from dheads_cli.cli_data import data_app, preprocess
 from dheads_cli.cli_models import card, export
 from dheads_cli.cli_options import (
@@ -244,36 +245,4 @@ def doctor(quiet: Quiet = False, json: Json = False) -> None:
     run()
 
 
-@app.command()
-def bench(
-    model: Annotated[str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name.")] = None,
-    face: Annotated[Path | None, typer.Option(help="Photo to animate; without it, a small one that ships.")] = None,
-    speech: Annotated[Path | None, typer.Option(help="Recording for it; without it, a made-up sound.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Videos to preprocess; without it, that is left out.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Measure this recipe's network instead, with made-up weights: a path or a name.")
-    ] = None,
-    sets: Sets = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each measurement lasts, s.")] = 3.0,
-    device: Device = "auto",
-    trust: Trust = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Measure the speed of this machine. Convolution peak, network, animate loop, training, preprocessing.
-
-    Examples: dheads bench --json > bench.json;  dheads bench --recipe paper/crema
-    """
-    if recipe is not None:
-        if model or face or speech or corpus:
-            raise DheadsError("--recipe measures a network alone: leave out --model, --face, --speech and --corpus")
-        from dheads_cli.recipe_io import load_recipe
-        from dheads_cli.run.bench_network import bench_network
-
-        bench_network(load_recipe(recipe, sets or []).recipe, device=device, seconds=seconds)
-        return
-    if sets:
-        raise DheadsError("--set changes a recipe: name one with --recipe")
-    from dheads_cli.run.bench import bench as run
-
-    run(model=model, device=device, seconds=seconds, face=face, speech=speech, corpus=corpus)
+app.add_typer(bench_app, name="bench")

@@ -80,17 +80,8 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     encode_ahead(validation, N_VALIDATION)
     if recipe.data.cache == "ram":
         decode_ahead(data, n_workers(recipe.data.workers, target))
-    objective = Objective(
-        prediction=recipe.model.prediction,
-        snr_weight_max=settings.snr_weight_max,
-        vlb_weight=settings.vlb_weight,
-        lip_sync_weight=settings.lip_sync_weight,
-    )
-    dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
-    loss_of = TrainingLoss(
-        parts, objective, target, precision, recipe.seed, timesteps, dropout,
-        settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision), network,
-    )  # fmt: skip
+    loss_of = training_loss(recipe, parts, target, precision, timesteps)
+    loss_of = replace(loss_of, network=network)
     peak = current().n * convolution_peak(target, precision)
     one = random_inputs(recipe.model, parts.audio_encoder.embed_dim, 1, target)
     speed = Speed(flop_of_training(parts.unet, one), peak)
@@ -114,6 +105,24 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
         pictures,
         speed,
     )
+
+
+def training_loss(
+    recipe: Recipe, parts: Parts, device: torch.device, precision: torch.dtype, timesteps: Timesteps
+) -> TrainingLoss:
+    """The loss that a recipe asks for."""
+    settings = recipe.train
+    objective = Objective(
+        prediction=recipe.model.prediction,
+        snr_weight_max=settings.snr_weight_max,
+        vlb_weight=settings.vlb_weight,
+        lip_sync_weight=settings.lip_sync_weight,
+    )
+    dropout = ConditionDropout(settings.audio_drop, settings.identity_drop)
+    return TrainingLoss(
+        parts, objective, device, precision, recipe.seed, timesteps, dropout,
+        settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision),
+    )  # fmt: skip
 
 
 def draw(state: State, watch: Watch, step: int) -> Drawn:
