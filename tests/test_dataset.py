@@ -8,6 +8,7 @@ import torch
 from corpus import SIZE, make_corpus
 
 from dheads_cli import registry
+from dheads_cli.data.clip_memory import ClipMemory
 from dheads_cli.data.dataset import TrainingSet, Views, mouth_mask
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
@@ -75,6 +76,26 @@ def test_a_part_of_a_batch_is_that_of_the_whole(folder, frozen):
             wanted, made = ([each] if isinstance(each, torch.Tensor) else each for each in (wanted, made))
             assert (made is None) == (wanted is None), name
             assert all(map(torch.equal, made or [], wanted or [])), name
+
+
+class Forgetful(ClipMemory):
+    """Keeps nothing, as where other threads ask for other clips meanwhile."""
+
+    decoded = 0
+
+    def clip(self, ref):
+        found = super().clip(ref)
+        self.held.clear()
+        self.decoded += 1
+        return found
+
+
+def test_a_clip_is_decoded_once_for_all_its_targets(folder):
+    data = training_set(folder, targets=3, versions=NOISIER)
+    memory = Forgetful(data.corpus, data.hearing, 0)
+    data.clip, data.sound = memory.clip, memory.sound
+    data.batch(1, 6)
+    assert 1 <= memory.decoded <= 2
 
 
 def test_several_targets_are_drawn_from_each_clip(folder):

@@ -61,9 +61,9 @@ class ClipMemory:
                 self._make_room()
         return loaded
 
-    def sound(self, ref: ClipRef, version: int) -> Tensor:
-        """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one."""
-        clip = self.clip(ref)
+    def sound(self, ref: ClipRef, version: int, clip: CachedClip | None = None) -> Tensor:
+        """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one. `clip`, where it is at hand."""
+        clip = clip or self.clip(ref)
         if version == 0:
             return clip.sound
         if version not in clip.augmented:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dheads_cli.data.augment_frames import Changes, changed, random_changes, with_clutter, with_other_mouth
 from dheads_cli.data.clip_choice import Limits, choose_clips
-from dheads_cli.data.clip_memory import ClipMemory
+from dheads_cli.data.clip_memory import CachedClip, ClipMemory
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef, Corpus
@@ -191,14 +192,12 @@ class TrainingSet:
         clips = rng.choice(len(self.clips), size // self.targets_per_clip, p=self.probabilities)
         motion_noise = self._motion_noise(size, rng)
         n_drawn = self.views.rollout_frames if self._rolls_out(step) else 0
-        drawn = [
-            self._sample(
-                self.clips[clips[i // self.targets_per_clip]],
-                np.random.default_rng([self.seed, step, SAMPLES, i]),
-                n_drawn,
-            )
-            for i in samples or range(size)
-        ]
+        drawn: list[Drawn] = []
+        for index, numbers in groupby(samples or range(size), lambda i: clips[i // self.targets_per_clip]):
+            ref = self.clips[index]
+            clip = self.clip(ref)  # held here: other threads may push it out of memory meanwhile
+            streams = (np.random.default_rng([self.seed, step, SAMPLES, i]) for i in numbers)
+            drawn += [self._sample(ref, clip, stream, n_drawn) for stream in streams]
         frames, mouth_mask = self._pictures(drawn)
         audio, *start_audio = (torch.stack(each) for each in zip(*map(_sounds, drawn), strict=True))
         index, *start_index = (torch.tensor(each) for each in zip(*map(_places, drawn), strict=True))
@@ -238,9 +237,8 @@ class TrainingSet:
         draws = torch.from_numpy(rng.random(shape))
         return LEVELS[self.views.motion_noise_levels](draws, self.views.motion_noise_max).float()
 
-    def _sample(self, ref: ClipRef, rng: np.random.Generator, n_drawn: int = 0) -> Drawn:
+    def _sample(self, ref: ClipRef, clip: CachedClip, rng: np.random.Generator, n_drawn: int) -> Drawn:
         """One target, and what the network draws the n_drawn frames before it from."""
-        clip = self.clip(ref)
         views, n_frames = self.views, len(clip.frames)
         k, identity = (int(i) for i in rng.integers(n_frames, size=2))
         before = range(k - n_drawn - views.n_motion_frames, k)
@@ -258,7 +256,7 @@ class TrainingSet:
         changes = random_changes(views.warp, views.colour_jitter, views.flip, rng)
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0
-        sound, drawn = self.sound(ref, version), range(k - n_drawn, k)
+        sound, drawn = self.sound(ref, version, clip), range(k - n_drawn, k)
         return Drawn(
             pictures,
             mouth_mask(clip.landmarks[k], self.size, views.mouth_margin),
