@@ -55,7 +55,7 @@ def bench(
 @bench_app.command("train")
 def bench_train(
     recipe: Annotated[
-        str, typer.Argument(metavar="[RECIPE]", help="Path of a recipe, or a shipped one's name; without it, small.")
+        str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or a shipped one's name; without it, small.")
     ] = "small",
     data: Annotated[Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")] = None,
     sets: Sets = None,

@@ -26,7 +26,12 @@ COMMANDS = ["animate", "preprocess", "train", "sample", "eval", "ablate", "compo
 
 @pytest.mark.parametrize(
     "words",
-    [[], *[[name] for name in COMMANDS], ["data", "stats"], *[["recipe", x] for x in ("show", "check", "schema")]],
+    [
+        [],
+        *[[name] for name in COMMANDS],
+        *[["data", "stats"], ["bench", "train"]],
+        *[["recipe", x] for x in ("show", "check", "schema")],
+    ],
 )
 def test_help_imports_nothing_heavy_and_no_plugin(tmp_path: Path, words: list[str]) -> None:
     install(tmp_path, "dheads-loud", "1.0", {"samplers/loud": "loud_module:Loud"}, {"loud_module": "1 / 0\n"})

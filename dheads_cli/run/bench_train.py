@@ -123,7 +123,8 @@ def bench_train(
     flop = size * flop_of_training(parts.unet, one)
     split = recipe.data.train_split
     sets = {n: training_set(with_targets(recipe, n), parts, split, augmented=True) for n in (1, TARGETS)}
-    encode_ahead(sets[1], len(sets[1].clips) * (1 + sets[1].hearing.versions.n))  # as training does
+    for data in sets.values():  # as training does
+        encode_ahead(data, len(data.clips) * (1 + data.hearing.versions.n))
     batch = sets[1].batch(1, size)
     losses = losses_of(recipe, parts, target, compiles)
     calls: dict[str, Call] = {}
