@@ -10,6 +10,7 @@ from test_dataset import CHANGED, NOISIER, training_set
 from toy_training import Numbers
 
 from dheads_cli.errors import DheadsError
+from dheads_cli.recipe_io import load_recipe
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.batches_ahead import batches, n_workers
 from dheads_cli.run.decode_ahead import decode_ahead
@@ -73,3 +74,10 @@ def test_clips_that_do_not_fit_are_refused_with_what_they_take(folder: Path) -> 
     data = training_set(folder, cache=100_000)
     with pytest.raises(DheadsError, match=r"the 4 clips of .*'train', take 0\.00 GiB, .*: set data\.cache_gb=0\.1"):
         decode_ahead(data, 1)
+
+
+def test_a_batch_that_holds_no_whole_clips_is_refused_where_its_size_is_given() -> None:
+    changes = ["data.targets_per_clip=3", "train.batch_size=8"]
+    with pytest.raises(DheadsError, match=r"train\.batch_size.*must be a multiple of data\.targets_per_clip=3, not 8"):
+        load_recipe("tiny", changes)
+    assert load_recipe("tiny", ["data.targets_per_clip=4"]).recipe.data.targets_per_clip == 4
