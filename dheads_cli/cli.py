@@ -80,7 +80,11 @@ def animate(
     face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...")],
     speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it: WAV, MP3, MP4 ...")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Video to write; without it, FACE-SPEECH.mp4 in this folder.")
+        str | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE",
+            help="What to write: .mp4, .webm, .gif, FOLDER/ for PNGs, - for a stream; without it, FACE-SPEECH.mp4.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name; without it, small.")
@@ -89,6 +93,7 @@ def animate(
         int | None, typer.Option("--face", min=1, help="Which face, 1 being the largest, where the photo has several.")
     ] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Width and height of the video, px.")] = None,
+    mark: Annotated[bool, typer.Option("--mark", help="Write SYNTHETIC into the corner of every frame.")] = False,
     device: Device = "auto",
     seed: Seed = None,
     sampler: SamplerText = None,
@@ -109,7 +114,7 @@ def animate(
     run(
         face,
         speech,
-        out or Path(f"{face.stem}-{speech.stem}.mp4"),
+        out or f"{face.stem}-{speech.stem}.mp4",
         model=model,
         face_index=face_index,
         device=device,
@@ -118,6 +123,7 @@ def animate(
         motion_noise=motion_noise,
         sets=sets or [],
         size=size,
+        mark=mark,
         overwrite=overwrite,
     )
 
@@ -234,8 +240,22 @@ def components(
 
 
 @app.command()
-def doctor(quiet: Quiet = False, json: Json = False) -> None:
-    """Try what `dheads animate` needs here. Where something fails, say what to do."""
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(help="Video, GIF, PNG or folder of PNGs: does it say that dheads made it?")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Try what `dheads animate` needs here. Where something fails, say what to do; or look into a file.
+
+    Examples: dheads doctor;  dheads doctor out.mp4
+    """
+    if file is not None:
+        from dheads_cli.run.doctor_file import doctor_file
+
+        doctor_file(file)
+        return
     from dheads_cli.run.doctor import doctor as run
 
     run()

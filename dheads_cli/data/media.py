@@ -16,14 +16,16 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dheads_cli.data.encoder import add_h264
 from dheads_cli.data.sound_reader import fit_length, mono_of, read_audio
 from dheads_cli.data.video_reader import VideoClip, read_video
-from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoWriter, add_h264, check_target
+from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoStream, VideoWriter, check_target
 from dheads_cli.errors import DheadsError
 
 __all__ = [
     "VIDEO_SUFFIXES",
     "VideoClip",
+    "VideoStream",
     "VideoWriter",
     "check_target",
     "decode_clip_mp4",

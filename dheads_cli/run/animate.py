@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import dheads_cli
 from dheads_cli import console, registry
-from dheads_cli.data import align, media
+from dheads_cli.data import align, media, outputs
+from dheads_cli.data.mark import marked
+from dheads_cli.data.provenance import made_here
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_component, choose_device
 from dheads_cli.model.checkpoint import load_model
@@ -35,7 +36,7 @@ SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at i
 def animate(
     face: Path,
     speech: Path,
-    out: Path,
+    out: str,
     *,
     model: str | None = None,
     face_index: int | None = None,
@@ -45,6 +46,7 @@ def animate(
     motion_noise: float | None = None,
     sets: Sequence[str] = (),
     size: int | None = None,
+    mark: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make the video.
@@ -52,7 +54,8 @@ def animate(
     Args:
         face: a photo.
         speech: a file with sound.
-        out: the .mp4 to write, in a folder that exists.
+        out: the .mp4, .m4v, .mov, .webm or .gif to write, in a folder that exists; a folder for PNGs where it ends in
+            a slash or is there; `-` is standard output.
         model: checkpoint, run folder or shipped model; None is `small`, whatever lies in this folder.
         face_index: which face, 1 is the largest; None takes the largest, and says so where there are several.
         device: torch device or "auto".
@@ -61,6 +64,7 @@ def animate(
         motion_noise: None is the recipe's.
         sets: `sample.KEY=VALUE` each, in place of the recipe's.
         size: width and height of the video, px, even; None is 256, or the model's size where that is larger.
+        mark: draw a visible mark into the corner of each frame.
         overwrite: replace `out`.
 
     Returns:
@@ -69,7 +73,9 @@ def animate(
     Raises:
         DheadsError: any input can't be used; nothing is written then.
     """
-    media.check_target(out, overwrite=overwrite, suffixes=media.VIDEO_SUFFIXES)
+    outputs.check_output(out, overwrite=overwrite)
+    if out == outputs.STDOUT and console.settings.json:
+        raise DheadsError("-o - and --json both need standard output: name a file, or leave out --json")
     if any(text.startswith("sample.batch_size") for text in sets):
         raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; `dheads sample` draws several")
     photo = media.read_image(face)
@@ -92,21 +98,18 @@ def animate(
     embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
     windows = stream_windows(embeddings, recipe.model.audio_context)
     frames = draw_frames(recipe, parts, settings, crop[None], windows, [seed])
-    metadata = {
-        "title": f"{face.stem} speaking",
-        "comment": f"Synthetic video made by dheads {dheads_cli.__version__}, model {recipe.name}, seed {seed}",
-    }
+    tags = made_here(recipe.name, seed).tags(f"{face.stem} speaking")
     sound = media.fit_length(media.read_audio(speech, SOUND_RATE), samples_of(n_frames, fps, SOUND_RATE))
     with (
-        media.VideoWriter(out, fps, (size, size), sound, SOUND_RATE, metadata=metadata, overwrite=overwrite) as video,
+        outputs.open_output(out, fps, (size, size), sound, SOUND_RATE, tags=tags, overwrite=overwrite) as video,
         console.progress("animate", total=n_frames, unit="frames") as bar,
     ):
         for frame in scaled(frames, size):
-            video.write(frame)
+            video.write(marked(frame) if mark else frame)
             bar.advance(1)
     seconds = time.monotonic() - began
     made = {
-        "out": str(out),
+        "out": out,
         "frames": n_frames,
         "seconds": round(n_frames / fps, 3),
         "size": size,
