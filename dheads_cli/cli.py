@@ -77,8 +77,8 @@ def _root(
 
 @app.command()
 def animate(
-    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...")],
-    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it: WAV, MP3, MP4 ...")],
+    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.")],
+    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it; - is stdin.")],
     out: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +92,16 @@ def animate(
     face_index: Annotated[
         int | None, typer.Option("--face", min=1, help="Which face, 1 being the largest, where the photo has several.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Width and height of the video, px.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="Where FACE is a video: this frame, from 0; without it, the best.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Width and height of the video, px; its longer side with --paste-back.")
+    ] = None,
+    paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole photo.")] = False,
+    crop_preview: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Also write the aligned face that the model gets.")
+    ] = None,
     mark: Annotated[bool, typer.Option("--mark", help="Write SYNTHETIC into the corner of every frame.")] = False,
     device: Device = "auto",
     seed: Seed = None,
@@ -114,7 +123,7 @@ def animate(
     run(
         face,
         speech,
-        out or f"{face.stem}-{speech.stem}.mp4",
+        out or f"{face.stem}-{'speech' if str(speech) == '-' else speech.stem}.mp4",
         model=model,
         face_index=face_index,
         device=device,
@@ -122,7 +131,10 @@ def animate(
         sampler=chosen,
         motion_noise=motion_noise,
         sets=sets or [],
+        frame=frame,
         size=size,
+        paste_back=paste_back,
+        crop_preview=crop_preview,
         mark=mark,
         overwrite=overwrite,
     )

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+SOUND_BITS_PER_S = 128_000
 BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers: what swscale converts RGB to, and the file says so
 
 
@@ -86,8 +87,7 @@ class Encoder:
         else:
             self._video = add_vp9(self.container, fps, size, crf, pixel_format)
         if audio is not None:
-            self._sound: Any = self.container.add_stream(form.sound, rate=sample_rate, layout="mono")
-            self._sound.bit_rate = 128_000
+            self._sound = add_sound(self.container, form.sound, sample_rate)
         self.container.start_encoding()  # a place that can't be written is told now, not at the first packet
 
     def write(self, frame: NDArray[np.uint8]) -> None:
@@ -116,6 +116,13 @@ class Encoder:
     def close(self) -> None:
         """End the file, finished or not."""
         self.container.close()
+
+
+def add_sound(container: Any, codec: str, sample_rate: int) -> Any:
+    """Add a mono stream of sound."""
+    stream = container.add_stream(codec, rate=sample_rate, layout="mono")
+    stream.bit_rate = SOUND_BITS_PER_S
+    return stream
 
 
 def add_h264(

@@ -36,8 +36,8 @@ class Writer(Protocol):
 
 
 def is_folder(out: str) -> bool:
-    """Whether a name means a folder of PNGs: it ends in a slash, or there is such a folder."""
-    return out.endswith(("/", os.sep)) or Path(out).is_dir()
+    """Whether a name means a folder of PNGs: it ends in a slash, or there is such a folder and no file is called so."""
+    return out.endswith(("/", os.sep)) or (Path(out).is_dir() and Path(out).suffix.lower() not in SUFFIXES)
 
 
 def check_output(out: str, *, overwrite: bool) -> None:

@@ -18,11 +18,12 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device, choose_precision, random_inputs
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
-from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE, find_face
+from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
 from dheads_cli.run.bench_parts import Clock, Timing, shown
 from dheads_cli.run.bench_preprocess import usable_clips
 from dheads_cli.run.doctor import FACE
+from dheads_cli.run.identity import find_face
 
 # (batch, channels, px) of the convolutions: a small U-Net's on a CPU, a large one's elsewhere.
 SHAPES = {"cpu": [(1, 128, 32), (8, 64, 32), (8, 128, 32), (8, 128, 16), (8, 256, 16)]}
@@ -141,7 +142,7 @@ def measure_model(
             speech = Path(folder) / "speech.wav"
             write_speech(speech)
         photo = face or FACE
-        crop = find_face(media.read_image(photo), photo, recipe.preprocess, recipe.model.size, None)
+        crop = find_face(media.read_image(photo), photo, recipe.preprocess, recipe.model.size, None).crop
         size = max(DEFAULT_SIZE, recipe.model.size)
         loop = AnimateLoop(trained, crop, speech, Path(folder) / "out.mp4", size, PASS_SECONDS * seconds, clock)
         calls["animate"] = loop
