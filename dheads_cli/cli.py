@@ -12,6 +12,7 @@ import typer
 import dheads_cli
 from dheads_cli import console
 from dheads_cli.cli_data import data_app, preprocess
+from dheads_cli.cli_models import card, export
 from dheads_cli.cli_options import (
     Device,
     Json,
@@ -230,6 +231,8 @@ def import_official(
     )
 
 
+app.command()(export)
+app.command()(card)
 app.command()(ablate)
 
 

@@ -144,6 +144,11 @@ class Train(Optimisation):
     warp: Fraction = Field(
         0.0, description="Strength of random deformations (size, proportions, turn, place, bends), alike in all frames."
     )
+    mouth_warp: Fraction = Field(
+        0.0,
+        description="Strength of random deformations of the mouth in the identity frame alone (wider, more open, "
+        "smiling), so that what the mouth does comes from the sound.",
+    )
     timesteps: Literal["uniform", "stratified", "loss_aware"] = Field(
         "uniform",
         description="How a batch's steps t are drawn: each by itself; spread evenly; or spread, and more of them where "

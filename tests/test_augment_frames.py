@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask
+from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask, with_other_mouth
 
 
 def test_no_jitter_changes_nothing_and_jitter_is_the_same_in_all_frames():
@@ -40,3 +40,21 @@ def test_strength_scales_how_far_a_warp_moves():
     far = [np.abs(random_warp(64, s, np.random.default_rng(5)) - still).mean() for s in (0.25, 0.5, 1.0)]
     assert far[1] / far[0] == pytest.approx(2, rel=0.1)
     assert far[2] / far[1] == pytest.approx(2, rel=0.1)
+
+
+MOUTH = np.array([[24, 40], [40, 40], [32, 44], [32, 37]], np.float32)
+
+
+def test_another_mouth_leaves_the_rest_of_the_face():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    other = with_other_mouth(picture, MOUTH, 1.0, np.random.default_rng(1))
+    y, x = np.nonzero((other != picture).any(axis=-1))
+    assert len(y) > 200
+    assert np.hypot(x - 32, y - 40.5).max() <= 16  # the mouth is 16 px wide
+    assert np.array_equal(with_other_mouth(picture, MOUTH, 0.0, np.random.default_rng(1)), picture)
+
+
+def test_a_mouth_that_is_not_known_stays():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    rng = np.random.default_rng(1)
+    assert with_other_mouth(picture, np.full((4, 2), np.nan, np.float32), 1.0, rng) is picture

@@ -203,6 +203,24 @@ def test_a_warp_is_the_same_in_all_frames_and_takes_the_mouth_box_along(folder):
     assert not torch.equal(a.mouth_mask, b.mouth_mask)
 
 
+def test_another_mouth_is_shown_wherever_the_identity_frame_is_and_nowhere_else(folder):
+    still, other = (training_set(folder, motion_drop=0.5, mouth_warp=strength) for strength in (0.0, 1.0))
+    pictures = np.random.default_rng(0).integers(0, 256, (20, SIZE, SIZE, 3), np.uint8)
+    for data in (still, other):
+        for ref in data.clips:
+            data.clip(ref).frames = pictures
+    stood_in = 0
+    for step in range(12):
+        a, b = still.batch(step, 1), other.batch(step, 1)
+        assert torch.equal(a.x_0, b.x_0)
+        assert not torch.equal(a.identity, b.identity)
+        for before, after in zip(a.motion, b.motion, strict=True):
+            is_identity = torch.equal(before, a.identity)
+            stood_in += is_identity
+            assert torch.equal(after, b.identity if is_identity else before)
+    assert 2 <= stood_in <= 22
+
+
 def test_encoders_see_the_windows_of_the_frame_loop(folder):
     data = training_set(folder)
     stored = data.corpus.load(data.clips[0])

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 SCALE, STRETCH, SHIFT = 0.12, 0.10, 0.05  # logarithms of factors; share of the width
 TURN = 10.0  # degrees
 BEND, CELLS = 0.025, 5  # shift of the knots of a CELLS x CELLS net, share of the width
+WIDEN, OPEN, LIFT = 0.25, 0.45, 0.2  # of a mouth: logarithms of factors; its corners' lift, share of its width
+REACH = 0.95  # radius in which a mouth's deformation fades, in widths of it
 
 
 def jitter_colour(frames: NDArray[np.float32], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -47,6 +49,33 @@ def random_warp(size: int, strength: float, rng: np.random.Generator) -> NDArray
     field = centred @ linear.T + shift + cv2.resize(bends, (size, size), interpolation=cv2.INTER_CUBIC)
     source: NDArray[np.float32] = ((field + 0.5) * size - 0.5).astype(np.float32)
     return source
+
+
+def with_other_mouth(
+    picture: NDArray[np.uint8], mouth: NDArray[np.float32], strength: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A face whose mouth alone is deformed: narrower or wider, more or less open, its corners lifted or dropped.
+
+    Done to the identity frame and not to the target, it shows mouths of every shape there, smiles among them, so that
+    what the mouth does has to come from the sound.
+
+    Args:
+        picture: the face [H, W, 3].
+        mouth: its mouth's landmarks [P, 2] (x, y), px; where one is NaN nothing is done.
+        strength: 0 (nothing) ... 1 (strong).
+        rng: source of the draws.
+    """
+    widen, open_, lift = rng.normal(0, strength, 3) * (WIDEN, OPEN, LIFT)
+    if np.isnan(mouth).any():
+        return picture
+    height, width = picture.shape[:2]
+    points = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    low, high = mouth.min(axis=0), mouth.max(axis=0)
+    unit = max(float(high[0] - low[0]), 1.0)
+    x, y = np.moveaxis((points - (low + high) / 2) / unit, -1, 0)  # in widths of the mouth, from its centre
+    fade = np.clip(1 - (x**2 + y**2) / REACH**2, 0, None) ** 2
+    moved = np.stack([x * np.expm1(-widen), y * np.expm1(-open_) + 4 * lift * x**2], axis=-1)
+    return warp(picture, (points + unit * fade[..., None] * moved).astype(np.float32))
 
 
 def warp(picture: NDArray[np.uint8], source: NDArray[np.float32]) -> NDArray[np.uint8]:
