@@ -92,7 +92,9 @@ def face_mask(size: int, margins: tuple[float, float, float]) -> NDArray[np.floa
     place = (np.arange(MASK_PX) + 0.5) / MASK_PX
     ramp = np.clip(np.minimum(place, 1 - place) / EDGE, 0, 1)
     mask *= np.minimum(ramp[None], ramp[:, None]).astype(np.float32)
-    return np.asarray(cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    mask = np.asarray(cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    mask[[0, -1]] = mask[:, [0, -1]] = 0  # warping repeats the border
+    return mask
 
 
 def seam_difference(

@@ -40,7 +40,7 @@ class Portrait:
         eyes: eye-aspect ratio, height over width, mean of both; 0.3 is open, below 0.1 closed.
         mouth: opening of the inner lips in distances of the eyes.
         sharpness: see quality.sharpness.
-        misfit: root mean square distance of the landmarks, aligned, from the mean face's, share of the crop's width.
+        misfit: see misfit.
         outside: share of the crop that lies outside the picture.
     """
 
@@ -68,9 +68,8 @@ def measure(
     picture: NDArray[np.uint8], landmarks: NDArray[np.float32], margins: tuple[float, float, float]
 ) -> Portrait:
     """Measure a face [68, 2] px of a picture, uint8 RGB [H, W, 3], cropped with these margins."""
-    crop, points, transform = align.align_image(picture, landmarks, MEASURED_PX, margins)
+    crop, _, transform = align.align_image(picture, landmarks, MEASURED_PX, margins)
     yaw, pitch, _ = head_pose(landmarks[None])[0].tolist()
-    apart = points - align.mean_face_in_crop(MEASURED_PX, margins)
     return Portrait(
         extent_px=float(np.ptp(landmarks, axis=0).max()),
         yaw_deg=yaw,
@@ -78,9 +77,17 @@ def measure(
         eyes=eye_aspect(landmarks),
         mouth=float(mouth_opening(landmarks[None])[0]),
         sharpness=sharpness(crop[None], margins),
-        misfit=float(np.sqrt(np.mean(np.sum(apart**2, axis=1)))) / MEASURED_PX,
+        misfit=misfit(landmarks, margins),
         outside=_outside(picture.shape, transform),
     )
+
+
+def misfit(landmarks: Landmarks, margins: tuple[float, float, float]) -> float:
+    """RMS distance of a face's points [68, 2], aligned, from the mean face's, share of the crop's width."""
+    face = landmarks.astype(np.float64)
+    points = align.apply(align.crop_transform(face, 1, margins), face)
+    apart = points - align.mean_face_in_crop(1, margins)
+    return float(np.sqrt(np.mean(np.sum(apart**2, axis=1))))
 
 
 def eye_aspect(landmarks: Landmarks) -> float:

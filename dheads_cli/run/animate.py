@@ -24,6 +24,7 @@ from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
+from dheads_cli.run import consent
 from dheads_cli.run.frames import chosen_settings, draw_frames
 from dheads_cli.run.identity import Identity, find_face, margins_of, read_identity, write_crop
 from dheads_cli.run.recording import as_file, levelled, read_speech
@@ -103,6 +104,7 @@ def animate(
     if crop_preview:
         write_crop(crop_preview, identity)
 
+    consent.remind()
     began = time.monotonic()
     # All streams: the next 16 s of speech are encoded when the frame loop gets there.
     embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
