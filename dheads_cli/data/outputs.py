@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import media
-from dheads_cli.data.picture_writer import GifWriter, PngWriter, check_folder
+from dheads_cli.data.picture_writer import MAX_GIF_S, GifWriter, PngWriter, check_folder
 from dheads_cli.errors import DheadsError
 
 STDOUT = "-"
@@ -69,7 +69,7 @@ def open_output(
     tags: Mapping[str, str],
     overwrite: bool,
 ) -> Writer:
-    """The writer for a place, see check_output. A GIF has no sound.
+    """The writer for a place, see check_output. A GIF has no sound, and lasts two minutes at most.
 
     Args:
         out: the place.
@@ -79,8 +79,14 @@ def open_output(
         sample_rate: Hz of `sound`.
         tags: title and comment.
         overwrite: replace what is there.
+
+    Raises:
+        DheadsError: it can't be written there, or would be too long a GIF.
     """
     check_output(out, overwrite=overwrite)
+    seconds = len(sound) / sample_rate
+    if Path(out).suffix.lower() == GIF and seconds > MAX_GIF_S:
+        raise DheadsError(f"{out}: a GIF lasts at most {MAX_GIF_S:.0f} s, not {seconds:.0f}; take .mp4 or .webm.")
     if out == STDOUT:
         return media.VideoStream(sys.stdout.buffer, fps, size, sound, sample_rate, metadata=tags)
     if is_folder(out):

@@ -23,7 +23,7 @@ from dheads_cli.data.video_writer import check_target
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 
-MAX_GIF_S = 120.0  # a longer one takes gigabytes to make, and no page shows it
+MAX_GIF_S = 120.0  # a longer one takes gigabytes to make (the caller refuses it), and no page shows it
 PALETTE_S = 1.0  # of a GIF, that its colours are taken from
 SOUND_FILE = "sound.flac"
 OWN_FILES = re.compile(r"\d{6,}\.png|sound\.flac")
@@ -49,13 +49,7 @@ class GifWriter:
         self._frames: list[Image.Image] = []
 
     def write(self, frame: NDArray[np.uint8]) -> None:
-        """Add one frame, uint8 RGB [H, W, 3].
-
-        Raises:
-            DheadsError: the GIF would last longer than two minutes.
-        """
-        if len(self._frames) >= MAX_GIF_S * self._fps:
-            raise DheadsError(f"{self.path}: a GIF lasts at most {MAX_GIF_S:.0f} s; take .mp4 or .webm.")
+        """Add one frame, uint8 RGB [H, W, 3]."""
         if self._palette is None:
             self._first.append(frame.copy())
             if len(self._first) >= PALETTE_S * self._fps:

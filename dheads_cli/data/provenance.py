@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 from PIL import Image, UnidentifiedImageError
 
 import dheads_cli
@@ -85,5 +84,5 @@ def _media_texts(path: Path) -> list[str]:
         with open_media(path) as container:
             sources = [container.metadata, *(stream.metadata for stream in container.streams)]
             return [str(value) for source in sources for value in source.values()]
-    except (UnusableClip, av.FFmpegError) as error:
+    except UnusableClip as error:
         raise DheadsError(f"{path} is neither a video nor a picture that can be read ({error}).") from error

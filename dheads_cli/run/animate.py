@@ -120,18 +120,24 @@ def animate(
             picture = show(to_uint8(drawn)[0].numpy())
             video.write(marked(picture) if mark else picture)
             bar.advance(1)
-    seconds = time.monotonic() - began
+    return report(out, recipe, seed, n_frames, max(shown), time.monotonic() - began)
+
+
+def report(out: str, recipe: Recipe, seed: int, n_frames: int, size: int, took_s: float) -> dict[str, Any]:
+    """Tell people and scripts what was made; `size` is the longer side, px."""
+    seconds = n_frames / recipe.preprocess.fps
     made = {
         "out": out,
         "frames": n_frames,
-        "seconds": round(n_frames / fps, 3),
-        "size": max(shown),
+        "seconds": round(seconds, 3),
+        "size": size,
         "model": recipe.name,
         "seed": seed,
-        "took_s": round(seconds, 2),
-        "frames_per_s": round(n_frames / seconds, 2),
+        "took_s": round(took_s, 2),
+        "frames_per_s": round(n_frames / took_s, 2),
     }
-    console.info(f"{out}: {n_frames / fps:.2f} s of video in {seconds:.1f} s ({n_frames / seconds:.1f} frames/s)")
+    place = "the stream" if out == outputs.STDOUT else out
+    console.info(f"{place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_frames / took_s:.1f} frames/s)")
     console.result(made)
     return made
 
