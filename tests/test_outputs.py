@@ -214,4 +214,4 @@ def test_the_mark_is_in_the_corner_and_only_there(model: Path, tmp_path: Path) -
 def test_unknown_suffixes_are_told_before_any_work(tmp_path: Path) -> None:
     ended = dheads("animate", FACE, tmp_path / "none.wav", "-o", tmp_path / "a.avi")
     assert ended.code == 2
-    assert "must end in .mp4 or .m4v or .mov or .webm or .gif" in ended.stderr
+    assert "must end in .mp4, .m4v, .mov, .webm, .gif, or in / for a folder of PNGs." in ended.stderr

@@ -55,8 +55,10 @@ def check_output(out: str, *, overwrite: bool) -> None:
             raise DheadsError("-o -: a video is no text for a terminal; pipe it into a player, or name a file.")
     elif is_folder(out):
         check_folder(Path(out), overwrite=overwrite)
+    elif Path(out).suffix.lower() not in SUFFIXES:
+        raise DheadsError(f"{out}: the name must end in {', '.join(SUFFIXES)}, or in / for a folder of PNGs.")
     else:
-        media.check_target(Path(out), overwrite=overwrite, suffixes=SUFFIXES)
+        media.check_target(Path(out), overwrite=overwrite)
 
 
 def open_output(

@@ -142,6 +142,8 @@ class PngWriter:
                     old.unlink()
                 for made in sorted(self._part.iterdir()):
                     os.replace(made, self.path / made.name)
+        except OSError as problem:
+            raise DheadsError(f"{self.path} can't be written: {problem.strerror or problem}.") from problem
         finally:
             shutil.rmtree(self._part, ignore_errors=True)
             if kind is not None and self._made_here:
