@@ -103,6 +103,17 @@ def test_a_film_gives_its_best_frame(
     assert read_identity(path, Preprocess(), 0).mean() < 2
 
 
+def test_a_frame_in_which_something_passes_before_the_face_is_not_the_best(
+    photo: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (face,) = build("landmark_detectors", "mediapipe").all_faces(photo)
+    covered, (x, y) = photo.copy(), face[8].astype(int)
+    covered[y - 25 : y, x - 30 : x + 30 : 2] = 0  # finely striped: the sharpest
+    softer = np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.6), np.uint8)
+    read_identity(film(tmp_path / "a.mp4", [softer, softer, covered, softer, softer]), Preprocess(), None)
+    assert "frame 2 suits best" not in capsys.readouterr().err
+
+
 def test_eyes_open_and_a_closed_mouth_suit_better() -> None:
     assert WELL.fitness > Portrait(**{**vars(WELL), "mouth": 0.2}).fitness
     assert WELL.fitness > Portrait(**{**vars(WELL), "eyes": 0.1}).fitness

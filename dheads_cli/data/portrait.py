@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EYES = (36, 42)  # the first of each eye's six points: outer corner, two above, inner corner, two below
 MEASURED_PX = 128  # crops are measured in this size
+THUMBNAIL_PX = 32  # and compared in this
 
 # Of 216 frames of nine GRID speakers, which the shipped models learned from: yaw -5 ... 8 and pitch -10 ... 9 degrees,
 # sharpness from 0.20, misfit up to 4.1 %. Warnings begin clearly beyond.
@@ -88,6 +89,15 @@ def misfit(landmarks: Landmarks, margins: tuple[float, float, float]) -> float:
     points = align.apply(align.crop_transform(face, 1, margins), face)
     apart = points - align.mean_face_in_crop(1, margins)
     return float(np.sqrt(np.mean(np.sum(apart**2, axis=1))))
+
+
+def unlikeness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much each of a film's faces [F, S, S, 3] differs from their median: 1 - r of their gray pixels, [F]."""
+    gray = crops.mean(axis=3).reshape(len(crops), -1)
+    usual = np.median(gray, axis=0)
+    gray, usual = gray - gray.mean(axis=1, keepdims=True), usual - usual.mean()
+    norms = np.linalg.norm(gray, axis=1) * np.linalg.norm(usual)
+    return np.asarray(1 - gray @ usual / np.maximum(norms, 1e-9), np.float64)
 
 
 def eye_aspect(landmarks: Landmarks) -> float:

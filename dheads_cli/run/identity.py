@@ -23,6 +23,7 @@ MIN_FACE_PX = 32  # distance of the outermost landmarks below which a face is to
 # A `min_confidence` at which 72 of 72 frames of nine GRID speakers are found, and with a mask over nose and mouth 16.
 SURE = 0.9
 TURNED_FIT = 0.7  # of the misfit of a face, below which it fits so much better turned that it must have lain
+UNLIKE = 0.05  # unlikeness that weighs as one of fitness: a hand at the chin has 0.08, speech 0.03 at most
 LOOK_S, MAX_LOOKS = 60.0, 120  # a film is looked at for so long, in at most so many frames
 
 
@@ -61,24 +62,26 @@ def read_identity(path: Path, settings: Preprocess, frame: int | None) -> NDArra
 
 
 def best_frame(path: Path, settings: Preprocess) -> NDArray[np.uint8]:
-    """The frame of a film's first minute whose largest face suits best, see portrait.Portrait.fitness.
+    """The frame of a film's first minute whose largest face suits best.
+
+    That is its portrait.Portrait.fitness, less what sets it apart from the other frames: something passing before it.
 
     Raises:
         DheadsError: no face in any frame that was looked at.
     """
     detector: LandmarkDetector = build_component("landmark_detectors", settings.detector)
-    best: tuple[float, int, NDArray[np.uint8]] | None = None
-    n_looks = 0
+    numbers, fitness, crops, n_looks = [], [], [], 0
     for number, picture in media.frames_to_look_at(path, LOOK_S, MAX_LOOKS):
         n_looks += 1
         if faces := detector.all_faces(picture):
-            fitness = portrait.measure(picture, faces[0], margins_of(settings)).fitness
-            if best is None or fitness > best[0]:
-                best = fitness, number, picture
-    if best is None:
+            numbers.append(number)
+            fitness.append(portrait.measure(picture, faces[0], margins_of(settings)).fitness)
+            crops.append(align.align_image(picture, faces[0], portrait.THUMBNAIL_PX, margins_of(settings))[0])
+    if not numbers:
         raise DheadsError(f"{path}: no face in {n_looks} frames of its first minute; --frame N takes a certain one.")
-    console.info(f"{path}: frame {best[1]} suits best, of {n_looks} looked at (--frame N takes another)")
-    return best[2]
+    chosen = numbers[int(np.argmax(fitness - portrait.unlikeness(np.stack(crops)) / UNLIKE))]
+    console.info(f"{path}: frame {chosen} suits best, of {n_looks} looked at (--frame N takes another)")
+    return media.read_frame(path, chosen)
 
 
 def find_face(
