@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from dheads_cli.data.media_file import open_media, picture_stream
 from dheads_cli.errors import DheadsError, UnusableClip
@@ -18,7 +19,7 @@ NO_FILMS = ("image2", "tty", "_pipe")  # FFmpeg takes pictures and any text for 
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """Read a picture as uint8 RGB [H, W, 3]: upright by its EXIF tag, transparency over white; of several, the first.
+    """Read a picture as uint8 sRGB [H, W, 3]: upright by its EXIF tag, transparency over white; of several, the first.
 
     Raises:
         DheadsError: there is no such file, it is no picture, it is broken, or HEIC without pi-heif.
@@ -41,13 +42,29 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
 
 
 def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    upright = ImageOps.exif_transpose(image)
+    upright = _in_srgb(ImageOps.exif_transpose(image))
     if upright.mode.startswith("I"):  # 16 bits of gray
         gray = np.clip(np.asarray(upright, dtype=np.int64) // 257, 0, 255).astype(np.uint8)
         upright = Image.fromarray(gray)
     if upright.has_transparency_data:
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
     return np.array(upright.convert("RGB"))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Colours as they are meant: telephones store a wider range, Display P3, and say so in a profile."""
+    data = image.info.get("icc_profile")
+    if not data or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return image
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError):  # a profile that is broken or of another kind: viewers pass over it, too
+        return image
+    return converted or image
 
 
 def _prepare_heic(path: Path) -> None:
