@@ -147,7 +147,12 @@ class Train(Optimisation):
     mouth_warp: Fraction = Field(
         0.0,
         description="Strength of random deformations of the mouth in the identity frame alone (wider, more open, "
-        "smiling), so that what the mouth does comes from the sound.",
+        "smiling, teeth painted in half of them), so that what the mouth does comes from the sound.",
+    )
+    clutter: Fraction = Field(
+        0.0,
+        description="Share of samples with random shapes painted about the face, alike in all frames: backgrounds and "
+        "clothes that the corpus lacks.",
     )
     timesteps: Literal["uniform", "stratified", "loss_aware"] = Field(
         "uniform",

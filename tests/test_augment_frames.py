@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask, with_other_mouth
+from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask, with_clutter, with_other_mouth
 
 
 def test_no_jitter_changes_nothing_and_jitter_is_the_same_in_all_frames():
@@ -45,13 +45,38 @@ def test_strength_scales_how_far_a_warp_moves():
 MOUTH = np.array([[24, 40], [40, 40], [32, 44], [32, 37]], np.float32)
 
 
-def test_another_mouth_leaves_the_rest_of_the_face():
+@pytest.mark.parametrize("seed", range(4))
+def test_another_mouth_leaves_the_rest_of_the_face(seed):
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    other = with_other_mouth(picture, MOUTH, 1.0, np.random.default_rng(1))
+    other = with_other_mouth(picture, MOUTH, 1.0, np.random.default_rng(seed))
     y, x = np.nonzero((other != picture).any(axis=-1))
-    assert len(y) > 200
+    assert len(y) > 150
     assert np.hypot(x - 32, y - 40.5).max() <= 16  # the mouth is 16 px wide
-    assert np.array_equal(with_other_mouth(picture, MOUTH, 0.0, np.random.default_rng(1)), picture)
+
+
+def test_half_of_the_other_mouths_show_teeth():
+    dark = np.full((64, 64, 3), 20, np.uint8)  # deforming it changes nothing
+    changed = [(with_other_mouth(dark, MOUTH, 1.0, np.random.default_rng(seed)) > 20).any() for seed in range(40)]
+    assert 10 < sum(changed) < 30
+
+
+def test_clutter_is_the_same_in_all_pictures_and_spares_their_faces():
+    pictures = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8).repeat(2, axis=0)
+    faces = np.array([[[20, 20], [40, 20], [30, 50]], [[24, 20], [44, 20], [34, 50]]], np.float32)
+    areas = []
+    for seed in range(8):
+        a, b = changed = with_clutter(pictures, faces, np.random.default_rng(seed))
+        assert np.array_equal(a, b)
+        differs = (changed != pictures).any(axis=(0, -1))
+        areas.append(differs.mean())
+        assert not differs[20, 20:45].any()
+        assert not differs[50, [30, 34]].any()
+    assert max(areas) > 0.1
+
+
+def test_without_a_known_face_there_is_no_clutter():
+    pictures = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    assert np.array_equal(with_clutter(pictures, np.full((1, 68, 2), np.nan), np.random.default_rng(0)), pictures)
 
 
 def test_a_mouth_that_is_not_known_stays():

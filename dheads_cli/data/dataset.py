@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask, with_other_mouth
+from dheads_cli.data.augment_frames import jitter_colour, random_warp, warp, warp_mask, with_clutter, with_other_mouth
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
@@ -73,6 +73,7 @@ class Views:
     warp: float
     speaker_balance: float
     mouth_warp: float = 0.0
+    clutter: float = 0.0
     motion_noise_levels: str = "uniform"
     motion_noise_per_frame: bool = False
     rollout_share: float = 0.0
@@ -254,12 +255,15 @@ class TrainingSet:
         dropped = rng.random() < views.motion_drop
         shown = [None if dropped or i < 0 else i for i in before]  # None: the identity frame stands in
         shown = [*shown[len(shown) - views.n_motion_frames :], *shown[: views.n_motion_frames if n_drawn else 0]]
-        pictures = clip.frames[[k, identity, *(identity if i is None else i for i in shown)]]
+        places = [k, identity, *(identity if i is None else i for i in shown)]
+        pictures = clip.frames[places]
         if views.mouth_warp:
             is_identity = [False, True, *(i is None for i in shown)]
             mouth = clip.landmarks[identity][MOUTH]
             pictures[is_identity] = with_other_mouth(pictures[1], mouth, views.mouth_warp, rng)
         mask = mouth_mask(clip.landmarks[k], pictures.shape[1], views.mouth_margin)
+        if views.clutter and rng.random() < views.clutter:
+            pictures = with_clutter(pictures, clip.landmarks[places], rng)
         if views.warp:
             source = random_warp(pictures.shape[1], views.warp, rng)
             pictures, mask = np.stack([warp(picture, source) for picture in pictures]), warp_mask(mask, source)

@@ -124,6 +124,7 @@ def training_set(
         colour_jitter=settings.colour_jitter,
         warp=settings.warp,
         mouth_warp=settings.mouth_warp if augmented else 0.0,
+        clutter=settings.clutter if augmented else 0.0,
         speaker_balance=recipe.data.speaker_balance,
         motion_noise_levels=settings.motion_noise_levels,
         motion_noise_per_frame=recipe.model.motion_noise_per_frame,
