@@ -80,8 +80,11 @@ def _prepare_heic(path: Path) -> None:
 
 
 def _is_heic(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(12)
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:  # told where the picture is opened
+        return False
     return head[4:8] == b"ftyp" and head[8:] in HEIC_BRANDS
 
 

@@ -156,7 +156,8 @@ def frames_to_look_at(path: Path, seconds: float, most: int) -> Iterator[tuple[i
         UnusableClip: no picture in it, or damaged before that.
     """
     with open_media(path) as container:
-        rate = float(picture_stream(path, container).guessed_rate or 25)
+        stream = picture_stream(path, container)
+        rate = min(float(stream.average_rate or stream.guessed_rate or 25), 120)  # some files state their clock's
         length = min(seconds, (container.duration or seconds * av.time_base) / av.time_base)
     n_frames = max(1, round(length * rate))
     step = math.ceil(n_frames / most)
