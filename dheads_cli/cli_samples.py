@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -75,33 +75,46 @@ def sample(
 
 def evaluate(
     samples: Annotated[Path | None, typer.Argument(help="Samples folder; without it, the newest under runs/.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of real videos: those of SAMPLES, of any tool, are paired by name."),
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Metrics in place of the recipe's, such as mouth,lmd,csim.")
+        str | None,
+        typer.Option(metavar="NAMES", help="In place of the recipe's: mouth,lmd,csim; all; or paper, its table."),
     ] = None,
     detector: Annotated[
         str | None, typer.Option(metavar="NAME", help="Landmark detector in place of the recipe's.")
     ] = None,
     ground_truth: Annotated[bool, typer.Option(help="Score the real clips as well: every number's ceiling.")] = True,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the CSV, a line a clip, here.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with figures and clips; it stands alone.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Score generated clips against the real ones. The table is also written beside them, as JSON and CSV.
 
-    Example: dheads eval --metrics mouth,lmd,csim
+    Examples: dheads eval --metrics mouth,lmd,csim --html eval.html;  dheads eval other-tool/ --reference real/
     """
     from dheads_cli.recipe_io import components_from_text
 
-    chosen = components_from_text("metrics", metrics, "--metrics") if metrics else None
+    words: dict[str | None, Literal["all", "paper"] | None] = {"all": "all", "paper": "paper", None: None}
+    chosen = words[metrics] if metrics in words else components_from_text("metrics", metrics or "", "--metrics")
     chosen_detector = component_of("landmark_detectors", detector, "--detector")
     from dheads_cli.run.evaluate import evaluate as run
 
     run(
         samples,
+        reference=reference,
         metrics=chosen,
         detector=chosen_detector,
         device=device,
         ground_truth=ground_truth,
+        csv=csv,
+        html=html,
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dheads_cli.data.encoder import add_h264
 from dheads_cli.data.photo import is_film, read_image
 from dheads_cli.data.sound_reader import fit_length, mono_of, read_audio
-from dheads_cli.data.video_reader import VideoClip, frames_to_look_at, read_frame, read_video
+from dheads_cli.data.video_reader import VideoClip, frames_to_look_at, read_frame, read_video, source_fps_of
 from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoStream, VideoWriter, check_target
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "read_frame",
     "read_image",
     "read_video",
+    "source_fps_of",
 ]
 
 CLIP_CRF = 8  # of stored crops: mean error 1.7 of 255, of which 1 is the rounding to YUV

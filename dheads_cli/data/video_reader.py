@@ -130,6 +130,20 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
     return VideoClip(frames, float(fps), timeline.source_fps(fps), timeline.times[0], sound_start)
 
 
+def source_fps_of(path: Path) -> float:
+    """The mean frame rate that a video states; nothing is decoded.
+
+    Raises:
+        UnusableClip: it is no video, or states none.
+    """
+    with open_media(path) as container:
+        stream = picture_stream(path, container)
+        rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+        raise UnusableClip("damaged", f"{path} states no frame rate")
+    return float(rate)
+
+
 def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     """One frame of a video as the file has them, uint8 RGB [H, W, 3], counted from 0.
 

@@ -33,7 +33,7 @@ from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.recipe import Sample
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.drift_series import END_S, Gauges, facts_of, stored
-from dheads_cli.run.evaluate import ScoredClip
+from dheads_cli.run.eval_pairs import ScoredClip
 from dheads_cli.run.frames import chosen_settings, draw_spoken
 
 REPORT = "drift.json"
