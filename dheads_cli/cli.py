@@ -28,7 +28,7 @@ from dheads_cli.cli_options import (
     component_of,
 )
 from dheads_cli.cli_recipe import recipe_app
-from dheads_cli.cli_samples import ablate, drift, evaluate, sample
+from dheads_cli.cli_samples import ablate, drift, evaluate, sample, turing_test
 from dheads_cli.errors import DheadsError
 
 app = typer.Typer(
@@ -186,6 +186,7 @@ def train(
 app.command()(sample)
 app.command("eval")(evaluate)
 app.command()(drift)
+app.command("turing-test")(turing_test)
 
 
 @app.command("import")

@@ -23,6 +23,7 @@ from dheads_cli.cli_options import (
     Trust,
     component_of,
 )
+from dheads_cli.errors import DheadsError
 
 
 def sample(
@@ -116,6 +117,42 @@ def evaluate(
         csv=csv,
         html=html,
     )
+
+
+def turing_test(
+    samples: Annotated[
+        list[str],
+        typer.Argument(metavar="SAMPLES...", help="Samples folders of one to three methods: FOLDER or NAME=FOLDER."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page; the key goes beside it.")] = Path(
+        "turing-test"
+    ),
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of real videos: those of SAMPLES, of any tool, are paired by name."),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each method, and real ones.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of which clips are shown, and under which numbers.")] = 0,
+    score: Annotated[bool, typer.Option("--score", help="Score answers: SAMPLES are the files people saved.")] = False,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The page's key, where it is not near by.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Ask people which clips are real: a page that stands alone. It saves their answers, and --score counts them.
+
+    Examples: dheads turing-test runs/tiny/samples/step-005000-test -o page;  dheads turing-test --score answers/*.json
+    """
+    if score:
+        from dheads_cli.run.turing_score import score_answers
+
+        score_answers([Path(name) for name in samples], key)
+        return
+    if key is not None:
+        raise DheadsError("--key goes with --score; the page's key is made beside its folder.")
+    from dheads_cli.run.turing_test import turing_test as run
+
+    run(samples, out, reference=reference, clips=clips, seed=seed, overwrite=overwrite)
 
 
 def drift(

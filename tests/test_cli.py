@@ -23,6 +23,7 @@ def dheads(*words: str, folder: Path | None = None, site: Path | None = None) ->
 
 COMMANDS = [
     "animate", "preprocess", "train", "sample", "eval", "ablate", "components", "doctor", "bench", "drift",
+    "turing-test",
 ]  # fmt: skip
 
 
