@@ -29,7 +29,7 @@ from dheads_cli.cli_options import (
     component_of,
 )
 from dheads_cli.cli_recipe import recipe_app
-from dheads_cli.cli_samples import ablate, drift, evaluate, sample
+from dheads_cli.cli_samples import ablate, drift, evaluate, sample, turing_test
 from dheads_cli.errors import DheadsError
 
 app = typer.Typer(
@@ -79,10 +79,14 @@ def _root(
 
 @app.command()
 def animate(
-    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...")],
-    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it: WAV, MP3, MP4 ...")],
+    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.")],
+    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it; - is stdin.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Video to write; without it, FACE-SPEECH.mp4 in this folder.")
+        str | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE",
+            help="What to write: .mp4, .webm, .gif, FOLDER/ for PNGs, - for a stream; without it, FACE-SPEECH.mp4.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name; without it, small.")
@@ -90,7 +94,17 @@ def animate(
     face_index: Annotated[
         int | None, typer.Option("--face", min=1, help="Which face, 1 being the largest, where the photo has several.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Width and height of the video, px.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="Where FACE is a video: this frame, from 0; without it, the best.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Width and height of the video, px; its longer side with --paste-back.")
+    ] = None,
+    paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole photo.")] = False,
+    crop_preview: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Also write the aligned face that the model gets.")
+    ] = None,
+    mark: Annotated[bool, typer.Option("--mark", help="Write SYNTHETIC into the corner of every frame.")] = False,
     device: Device = "auto",
     seed: Seed = None,
     sampler: SamplerText = None,
@@ -111,7 +125,7 @@ def animate(
     run(
         face,
         speech,
-        out or Path(f"{face.stem}-{speech.stem}.mp4"),
+        out or f"{face.stem}-{'speech' if str(speech) == '-' else speech.stem}.mp4",
         model=model,
         face_index=face_index,
         device=device,
@@ -119,7 +133,11 @@ def animate(
         sampler=chosen,
         motion_noise=motion_noise,
         sets=sets or [],
+        frame=frame,
         size=size,
+        paste_back=paste_back,
+        crop_preview=crop_preview,
+        mark=mark,
         overwrite=overwrite,
     )
 
@@ -169,6 +187,7 @@ def train(
 app.command()(sample)
 app.command("eval")(evaluate)
 app.command()(drift)
+app.command("turing-test")(turing_test)
 
 
 @app.command("import")
@@ -238,8 +257,22 @@ def components(
 
 
 @app.command()
-def doctor(quiet: Quiet = False, json: Json = False) -> None:
-    """Try what `dheads animate` needs here. Where something fails, say what to do."""
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(help="Video, GIF, PNG or folder of PNGs: does it say that dheads made it?")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Try what `dheads animate` needs here. Where something fails, say what to do; or look into a file.
+
+    Examples: dheads doctor;  dheads doctor out.mp4
+    """
+    if file is not None:
+        from dheads_cli.run.doctor_file import doctor_file
+
+        doctor_file(file)
+        return
     from dheads_cli.run.doctor import doctor as run
 
     run()

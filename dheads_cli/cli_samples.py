@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,7 @@ from dheads_cli.cli_options import (
     Trust,
     component_of,
 )
+from dheads_cli.errors import DheadsError
 
 
 def sample(
@@ -75,34 +76,83 @@ def sample(
 
 def evaluate(
     samples: Annotated[Path | None, typer.Argument(help="Samples folder; without it, the newest under runs/.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of real videos: those of SAMPLES, of any tool, are paired by name."),
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Metrics in place of the recipe's, such as mouth,lmd,csim.")
+        str | None,
+        typer.Option(metavar="NAMES", help="In place of the recipe's: mouth,lmd,csim; all; or paper, its table."),
     ] = None,
     detector: Annotated[
         str | None, typer.Option(metavar="NAME", help="Landmark detector in place of the recipe's.")
     ] = None,
     ground_truth: Annotated[bool, typer.Option(help="Score the real clips as well: every number's ceiling.")] = True,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the CSV, a line a clip, here.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with figures and clips; it stands alone.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Score generated clips against the real ones. The table is also written beside them, as JSON and CSV.
 
-    Example: dheads eval --metrics mouth,lmd,csim
+    Examples: dheads eval --metrics mouth,lmd,csim --html eval.html;  dheads eval other-tool/ --reference real/
     """
     from dheads_cli.recipe_io import components_from_text
 
-    chosen = components_from_text("metrics", metrics, "--metrics") if metrics else None
+    words: dict[str | None, Literal["all", "paper"] | None] = {"all": "all", "paper": "paper", None: None}
+    chosen = words[metrics] if metrics in words else components_from_text("metrics", metrics or "", "--metrics")
     chosen_detector = component_of("landmark_detectors", detector, "--detector")
     from dheads_cli.run.evaluate import evaluate as run
 
     run(
         samples,
+        reference=reference,
         metrics=chosen,
         detector=chosen_detector,
         device=device,
         ground_truth=ground_truth,
+        csv=csv,
+        html=html,
     )
+
+
+def turing_test(
+    samples: Annotated[
+        list[str],
+        typer.Argument(metavar="SAMPLES...", help="Samples folders of one to three methods: FOLDER or NAME=FOLDER."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page; the key goes beside it.")] = Path(
+        "turing-test"
+    ),
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of real videos: those of SAMPLES, of any tool, are paired by name."),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each method, and real ones.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of which clips are shown, and under which numbers.")] = 0,
+    score: Annotated[bool, typer.Option("--score", help="Score answers: SAMPLES are the files people saved.")] = False,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The page's key, where it is not near by.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Ask people which clips are real: a page that stands alone. It saves their answers, and --score counts them.
+
+    Examples: dheads turing-test runs/tiny/samples/step-005000-test -o page;  dheads turing-test --score answers/*.json
+    """
+    if score:
+        from dheads_cli.run.turing_score import score_answers
+
+        score_answers([Path(name) for name in samples], key)
+        return
+    if key is not None:
+        raise DheadsError("--key goes with --score; the page's key is made beside its folder.")
+    from dheads_cli.run.turing_test import turing_test as run
+
+    run(samples, out, reference=reference, clips=clips, seed=seed, overwrite=overwrite)
 
 
 def drift(

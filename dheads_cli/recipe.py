@@ -237,6 +237,13 @@ class Sample(Section):
         None, description="Every so many frames the identity frame takes the oldest motion frame's place; None never."
     )
     guidance: Guidance = Field(Guidance(), description="Classifier-free guidance, one scale for each condition.")
+    speech_dbfs: float | None = Field(
+        -12.6,
+        ge=-60,
+        le=0,
+        description="Level that `dheads animate` brings a recording to before the network hears it, dB below full "
+        "scale: that of the corpus (manifest, speech_dbfs); the default is GRID's. None leaves it as it is.",
+    )
     batch_size: Positive = Field(12, description="Clips drawn together.")
 
 

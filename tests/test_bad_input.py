@@ -127,8 +127,8 @@ def test_places_that_take_no_video(model, speech, tmp_path):
         tmp_path / "none" / "a.mp4": f"the folder {tmp_path}/none does not exist. Make it first.",
         tmp_path / "file" / "a.mp4": f"the folder {tmp_path}/file does not exist.",
         tmp_path / "folder.mp4": "folder.mp4 is a folder: name a file.",
-        tmp_path / "a.avi": "a.avi: the name must end in .mp4 or .m4v or .mov.",
-        tmp_path / "a": "a: the name must end in .mp4 or .m4v or .mov.",
+        tmp_path / "a.avi": "a.avi: the name must end in .mp4, .m4v, .mov, .webm, .gif, or in / for",
+        tmp_path / "a": "a: the name must end in .mp4, .m4v, .mov, .webm, .gif, or in / for",
     }
     for out, text in cases.items():
         assert text in refused(FACE, speech, "-o", out, "--model", model)

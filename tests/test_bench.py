@@ -18,13 +18,14 @@ from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_model, save_tensors
 from dheads_cli.recipe import Model, Preprocess, Recipe
 from dheads_cli.run import bench_parts
-from dheads_cli.run.animate import animate, find_face
+from dheads_cli.run.animate import animate
 from dheads_cli.run.bench import bench, load_weights, rows
 from dheads_cli.run.bench_animate import AnimateLoop, Pass, timed, write_speech
 from dheads_cli.run.bench_parts import Timing, interleave
 from dheads_cli.run.bench_preprocess import detector_rate, estimate_lrw_hours, preprocessing_rate, usable_clips
 from dheads_cli.run.device_speed import Clock, convolution
 from dheads_cli.run.doctor import FACE
+from dheads_cli.run.identity import find_face
 
 CPU = torch.device("cpu")
 CLIP = Path(__file__).parent / "data/grid/s1/bbaf2n.mp4"
@@ -140,9 +141,9 @@ def test_shipped_weights_that_are_not_there_are_told_so(tmp_path: Path) -> None:
 
 
 def test_the_measured_loop_is_that_of_animate(checkpoint: Path, speech: Path, tmp_path: Path) -> None:
-    animate(FACE, speech, tmp_path / "animate.mp4", model=str(checkpoint), device="cpu")
+    animate(FACE, speech, str(tmp_path / "animate.mp4"), model=str(checkpoint), device="cpu")
     trained = load_model(checkpoint, CPU)
-    crop = find_face(media.read_image(FACE), FACE, trained.recipe.preprocess, SETTINGS.size, None)
+    crop = find_face(media.read_image(FACE), FACE, trained.recipe.preprocess, SETTINGS.size, None).crop
     loop = AnimateLoop(trained, crop, speech, tmp_path / "bench.mp4", 256, 1e9, Clock(CPU))
     loop()
     assert loop.passes[0].n_forwards == STEPS * loop.n_frames
@@ -153,7 +154,7 @@ def test_the_measured_loop_is_that_of_animate(checkpoint: Path, speech: Path, tm
 def test_a_pass_is_cut_to_the_time_there_is(checkpoint: Path, tmp_path: Path) -> None:
     write_speech(tmp_path / "speech.wav", seconds=2)
     trained = load_model(checkpoint, CPU)
-    crop = find_face(media.read_image(FACE), FACE, trained.recipe.preprocess, SETTINGS.size, None)
+    crop = find_face(media.read_image(FACE), FACE, trained.recipe.preprocess, SETTINGS.size, None).crop
     loop = AnimateLoop(trained, crop, tmp_path / "speech.wav", tmp_path / "out.mp4", 64, 1e-9, Clock(CPU))
     assert loop.n_frames == 1
 

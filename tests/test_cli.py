@@ -21,7 +21,10 @@ def dheads(*words: str, folder: Path | None = None, site: Path | None = None) ->
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
-COMMANDS = ["animate", "preprocess", "train", "sample", "eval", "ablate", "components", "doctor", "bench", "drift"]
+COMMANDS = [
+    "animate", "preprocess", "train", "sample", "eval", "ablate", "components", "doctor", "bench", "drift",
+    "turing-test",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ def blocks(text: str, language: str = "") -> list[str]:
 
 
 def commands(text: str) -> list[str]:
-    """Every `dheads ...` of a document: lines of code blocks, parts of chained lines, and inline code."""
+    """Every `dheads ...` of a document: lines of code blocks, parts of chained and piped lines, and inline code."""
     inline = re.findall(r"`((?:\.venv/bin/)?dheads [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    lines = [part for block in blocks(text) for line in block.splitlines() for part in line.split("&&")]
+    lines = [part for block in blocks(text) for line in block.splitlines() for part in re.split(r"&&| \| ", line)]
     found = [re.sub(r"\s+#.*", "", line).strip().removeprefix(".venv/bin/") for line in [*lines, *inline]]
     return sorted({line for line in found if line.startswith("dheads ")})
 
@@ -44,7 +44,7 @@ def test_every_command_exists_with_its_options(line: str) -> None:
         assert words[0] in command.commands, f"no command {words[0]!r}"
         command = command.commands[words.pop(0)]
     known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
-    known |= {"--help"}
+    known |= {"--help", "-"}  # a lone dash is standard input or output
     assert not {word.split("=")[0] for word in words if word.startswith("-")} - known
 
 

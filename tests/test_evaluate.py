@@ -20,8 +20,9 @@ from dheads_cli.data.shards import ManifestRow, ShardWriter, StoredClip, encode_
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Metric
 from dheads_cli.recipe_section import Component
+from dheads_cli.run.eval_pairs import read_pairs
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, SHUFFLED, intervals, make_report, show, write_files
-from dheads_cli.run.evaluate import Scores, evaluate, newest_samples, read_pairs, score, settings_near
+from dheads_cli.run.evaluate import Scores, evaluate, newest_samples, score, settings_near
 from dheads_components.metrics.lmd import LMD
 from dheads_components.metrics.mouth import Mouth
 from dheads_components.metrics.psnr import PSNR

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from dheads_cli.data import media
 from dheads_cli.errors import DheadsError, UnusableClip
@@ -263,6 +263,17 @@ def test_gray_sixteen_bit_and_cmyk_become_rgb(tmp_path: Path) -> None:
     assert (media.read_image(tmp_path / "b.png") == 77).all()
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "c.jpg", quality=95)
     assert np.abs(media.read_image(tmp_path / "c.jpg").astype(int) - [255, 0, 0]).max() < 5
+
+
+def test_colours_are_what_the_profile_says(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"....").replace(b"gXYZ", b"rXYZ").replace(b"....", b"gXYZ")  # red is green
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
+    red = Image.new("RGB", (8, 8), (200, 30, 60))
+    cases = (("a", srgb, [200, 30, 60]), ("b", swapped, [30, 200, 60]), ("c", b"?", [200, 30, 60]))
+    for name, profile, colour in cases:
+        red.save(tmp_path / f"{name}.png", icc_profile=profile)
+        assert np.abs(media.read_image(tmp_path / f"{name}.png").astype(int) - colour).max() < 3
 
 
 def test_broken_pictures_say_so(tmp_path: Path) -> None:

@@ -308,6 +308,7 @@ def test_the_learning_rate_warms_up_and_decays(folder):
 
 def test_sampling_writes_clips_that_point_at_their_references(folder, unbroken, tmp_path):
     from dheads_cli.data.media import read_video
+    from dheads_cli.data.provenance import read_provenance
     from dheads_cli.data.samples import read_samples
 
     out = sample(unbroken, split="test", out=tmp_path / "samples", device="cpu")
@@ -316,6 +317,9 @@ def test_sampling_writes_clips_that_point_at_their_references(folder, unbroken, 
     for row in rows:
         assert row.clip_id == row.audio_clip_id
         assert read_video(out / row.file, 25).frames.shape == (12, SIZE, SIZE, 3)
+        made = read_provenance(out / row.file)
+        assert made is not None
+        assert made.seed == row.seed
     again = sample(unbroken, split="test", out=tmp_path / "again", device="cpu")
     for row in rows:
         assert (out / row.file).read_bytes() == (again / row.file).read_bytes()

@@ -22,6 +22,7 @@ from toy_training import learn
 from toy_training import recipe as toy_recipe
 
 from dheads_cli.data.mouth import mouth_opening, pearson
+from dheads_cli.data.provenance import made_here, read_provenance
 from dheads_cli.data.shards import Corpus
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_tensors
@@ -148,7 +149,8 @@ def test_a_beginning_has_the_sound_of_its_frames() -> None:
 def test_the_video_has_the_real_clip_left_the_drawn_one_right_and_the_sound(tmp_path: Path) -> None:
     clips = [make_clip(number, "val", n_frames=10) for number in (1, 2)]
     drawn = [255 - clip.frames for clip in clips]
-    write_talking(tmp_path / "talking.mp4", clips, drawn)
+    write_talking(tmp_path / "talking.mp4", clips, drawn, made_here("tiny", 3).tags("step 5"))
+    assert read_provenance(tmp_path / "talking.mp4") == made_here("tiny", 3)
     with av.open(str(tmp_path / "talking.mp4")) as file:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]).astype(float)
     with av.open(str(tmp_path / "talking.mp4")) as file:

@@ -1,29 +1,30 @@
 """Pictures, sound and video in and out of files: the readers, the writer, and stored clips both ways.
 
-With the files it gathers (media_file, video_reader, sound_reader, video_writer) it is all that knows PyAV.
+With the files it gathers (media_file, photo, video_reader, sound_reader, encoder, video_writer) it is all that knows
+PyAV.
 """
 
 from __future__ import annotations
 
 import io
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dheads_cli.data.encoder import add_h264
+from dheads_cli.data.photo import is_film, read_image
 from dheads_cli.data.sound_reader import fit_length, mono_of, read_audio
-from dheads_cli.data.video_reader import VideoClip, read_video
-from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoWriter, add_h264, check_target
-from dheads_cli.errors import DheadsError
+from dheads_cli.data.video_reader import VideoClip, frames_to_look_at, read_frame, read_video, source_fps_of
+from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoStream, VideoWriter, check_target
 
 __all__ = [
     "VIDEO_SUFFIXES",
     "VideoClip",
+    "VideoStream",
     "VideoWriter",
     "check_target",
     "decode_clip_mp4",
@@ -31,38 +32,16 @@ __all__ = [
     "encode_clip_mp4",
     "encode_flac",
     "fit_length",
+    "frames_to_look_at",
+    "is_film",
     "read_audio",
+    "read_frame",
     "read_image",
     "read_video",
+    "source_fps_of",
 ]
 
 CLIP_CRF = 8  # of stored crops: mean error 1.7 of 255, of which 1 is the rounding to YUV
-
-
-def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """Read a picture as uint8 RGB [H, W, 3]: upright by its EXIF tag, transparency over white.
-
-    Raises:
-        DheadsError: there is no such file, it is no picture, or it is broken.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DheadsError(f"{path}: no such picture.")
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits of gray
-                gray = np.clip(np.asarray(upright, dtype=np.int64) // 257, 0, 255).astype(np.uint8)
-                upright = Image.fromarray(gray)
-            if upright.has_transparency_data:
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-            return np.array(upright.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise DheadsError(f"{path} is not a picture that can be read: save it as JPEG or PNG.") from error
-    except Image.DecompressionBombError as error:
-        raise DheadsError(f"{path} is too large a picture: {error}. Scale it down.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files, by format
-        raise DheadsError(f"{path} is a broken picture ({error}): save it again, as JPEG or PNG.") from error
 
 
 def encode_clip_mp4(frames: NDArray[np.uint8], fps: float) -> bytes:

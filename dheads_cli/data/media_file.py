@@ -15,6 +15,8 @@ from dheads_cli.errors import UnusableClip
 
 MAX_PIXELS = 8192 * 4320  # of a frame; a damaged header may claim any size
 
+STREAMED_BYTES = 0x7FFF0000  # of sound that a WAV's header states at least where its writer did not know
+
 STRICT = {"err_detect": "crccheck+explode"}  # FFmpeg's decoders else pass over checksums and errors
 
 
@@ -25,13 +27,34 @@ def open_media(path: Path) -> Iterator[Any]:
     Nothing but files is opened, whatever the name looks like, and whatever a playlist inside the file asks for.
     """
     try:
-        with av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
+        options = {"protocol_whitelist": "file", **({"ignore_length": "1"} if is_streamed_wav(path) else {})}
+        with av.open(f"file:{path}", metadata_errors="ignore", options=options) as container:
             if not container.streams:
                 raise UnusableClip("damaged", f"{path}: neither picture nor sound can be found in it")
             yield container
     except (av.FFmpegError, OSError) as error:
         reason = "damaged" if path.is_file() and os.access(path, os.R_OK) else "unreadable"
         raise UnusableClip(reason, f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def is_streamed_wav(path: Path) -> bool:
+    """Whether a WAV was written into a pipe: its header, which comes first, had to guess the length of the sound.
+
+    Writers then state nothing, or about as much as the header can (0x7ffff000 bytes and the like).
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"RIFF" or file.read(8)[4:] != b"WAVE":
+                return False
+            while len(head := file.read(8)) == 8:
+                n_bytes = int.from_bytes(head[4:], "little")
+                if head[:4] == b"data":
+                    held = path.stat().st_size - file.tell()
+                    return n_bytes > held if n_bytes >= STREAMED_BYTES else n_bytes == 0 < held
+                file.seek(n_bytes + n_bytes % 2, os.SEEK_CUR)
+    except OSError:
+        pass  # told where the file is opened
+    return False
 
 
 def picture_stream(path: Path, container: Any) -> Any:
@@ -79,7 +102,7 @@ def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """
     at, end = 0.0, 0.0
     for packet in container.demux():
-        if packet.is_corrupt:
+        if packet.is_corrupt and not is_streamed_wav(path):  # whose last packet is shorter than FFmpeg expects
             raise UnusableClip("damaged", f"{path}: its {packet.stream.type} is cut short or overwritten")
         if packet.dts is not None:
             end = max(end, (packet.dts + (packet.duration or 0)) * float(packet.time_base))

@@ -89,8 +89,8 @@ def sharpness(crops: Frames, margins: tuple[float, float, float]) -> float:
 def speech_level(waveform: NDArray[np.float32], n_frames: int) -> float:
     """RMS of sound [T] in its loud frames, dB below full scale: of frames above -70 dB those that are not 10 dB below
     the mean of them all, as the gates of ITU-R BS.1770 have it (without its weighting of frequencies)."""
-    pieces = np.array_split(waveform.astype(np.float64), n_frames)
-    power = np.array([float(np.mean(piece**2)) for piece in pieces])
+    pieces = np.array_split(waveform, n_frames)
+    power = np.array([float(np.mean(piece.astype(np.float64) ** 2)) for piece in pieces])
     heard = power[power > 10 ** (SILENCE_DBFS / 10)]
     if not len(heard):
         return SILENCE_DBFS

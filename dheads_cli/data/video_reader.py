@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from dheads_cli.data.media_file import check_stream_length, frames_of, open_media, picture_stream
-from dheads_cli.errors import UnusableClip
+from dheads_cli.errors import DheadsError, UnusableClip
 
 MAX_CLIP_BYTES = 4 << 30  # of decoded frames; more than that is a film, not a clip
 FIRST_ROOM_BYTES = 1 << 28  # for frames, whatever length a file states
@@ -127,6 +128,63 @@ def read_video(path: Path | str, fps: float) -> VideoClip:
         check_stream_length(path, stream, timeline.end(fps))
         sound_start = _sound_start(container)
     return VideoClip(frames, float(fps), timeline.source_fps(fps), timeline.times[0], sound_start)
+
+
+def source_fps_of(path: Path) -> float:
+    """The mean frame rate that a video states; nothing is decoded.
+
+    Raises:
+        UnusableClip: it is no video, or states none.
+    """
+    with open_media(path) as container:
+        stream = picture_stream(path, container)
+        rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+        raise UnusableClip("damaged", f"{path} states no frame rate")
+    return float(rate)
+
+
+def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
+    """One frame of a video as the file has them, uint8 RGB [H, W, 3], counted from 0.
+
+    Raises:
+        UnusableClip: no picture in it, or damaged before that frame.
+        DheadsError: it has fewer frames.
+    """
+    n_frames = 0
+    for n_frames, picture in enumerate(_all_frames(path), start=1):
+        if n_frames > number:
+            return picture
+    raise DheadsError(f"{path}: no frame {number}; it has {n_frames}, the first being 0.")
+
+
+def frames_to_look_at(path: Path, seconds: float, most: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Frames at equal distances from a video's beginning, uint8 RGB [H, W, 3], with their numbers from 0.
+
+    Args:
+        path: the video.
+        seconds: of it that frames are taken from.
+        most: frames.
+
+    Raises:
+        UnusableClip: no picture in it, or damaged before that.
+    """
+    with open_media(path) as container:
+        stream = picture_stream(path, container)
+        rate = min(float(stream.average_rate or stream.guessed_rate or 25), 120)  # some files state their clock's
+        length = min(seconds, (container.duration or seconds * av.time_base) / av.time_base)
+    n_frames = max(1, round(length * rate))
+    step = math.ceil(n_frames / most)
+    for number, picture in enumerate(itertools.islice(_all_frames(path), n_frames)):
+        if number % step == 0:
+            yield number, picture
+
+
+def _all_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
+    with open_media(path) as container:
+        stream = picture_stream(path, container)
+        for picture in _decode(path, container, stream, Timeline(stream, has_times=container.format.name != "avi")):
+            yield np.ascontiguousarray(picture)
 
 
 def _decode(path: Path, container: Any, stream: Any, timeline: Timeline) -> Iterator[NDArray[np.uint8]]:

@@ -18,12 +18,13 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device, choose_precision, random_inputs
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
-from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE, find_face
+from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
 from dheads_cli.run.bench_parts import Timing, shown
 from dheads_cli.run.bench_preprocess import usable_clips
 from dheads_cli.run.device_speed import Call, Clock, convolution, shapes_of
 from dheads_cli.run.doctor import FACE
+from dheads_cli.run.identity import find_face
 
 PASS_SECONDS = 5  # a pass of the animate loop takes at most this many times a measurement's seconds
 QUIET = 0.3  # load a core, above which the machine is said to be busy
@@ -139,7 +140,7 @@ def measure_model(
             speech = Path(folder) / "speech.wav"
             write_speech(speech)
         photo = face or FACE
-        crop = find_face(media.read_image(photo), photo, recipe.preprocess, recipe.model.size, None)
+        crop = find_face(media.read_image(photo), photo, recipe.preprocess, recipe.model.size, None).crop
         size = max(DEFAULT_SIZE, recipe.model.size)
         loop = AnimateLoop(trained, crop, speech, Path(folder) / "out.mp4", size, PASS_SECONDS * seconds, clock)
         calls["animate"] = loop

@@ -16,10 +16,12 @@ from torch import nn
 
 from dheads_cli.data import media
 from dheads_cli.model.checkpoint import Trained
+from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
-from dheads_cli.run.animate import SOUND_RATE, read_speech, scaled
+from dheads_cli.run.animate import SOUND_RATE, scaled
 from dheads_cli.run.device_speed import Clock
 from dheads_cli.run.frames import chosen_settings, draw_frames
+from dheads_cli.run.recording import levelled, read_speech
 
 Item = TypeVar("Item")
 
@@ -71,7 +73,7 @@ class AnimateLoop:
         self.trained, self.crop, self.out, self.size, self.clock = trained, crop, out, size, clock
         self.settings = chosen_settings(trained)
         self.fps, self.rate = trained.recipe.preprocess.fps, trained.parts.audio_encoder.sample_rate
-        self.waveform = read_speech(speech, self.rate)
+        self.waveform = levelled(read_speech(speech, self.rate), self.rate, self.fps, self.settings.speech_dbfs)
         self.sound = media.read_audio(speech, SOUND_RATE)
         self.passes: list[Pass] = []
         n_all = frames_of(len(self.waveform), self.fps, self.rate)
@@ -94,8 +96,8 @@ class AnimateLoop:
             timed_forwards(parts.unet, clock, done),
             media.VideoWriter(self.out, self.fps, size, sound, SOUND_RATE, overwrite=True) as video,
         ):
-            for frame in scaled(timed(frames, clock, done, "draw"), self.size):
-                video.write(frame)
+            for frame in timed(frames, clock, done, "draw"):
+                video.write(scaled(to_uint8(frame)[0].numpy(), self.size))
         done.total = clock() - began
         self.passes.append(done)
 

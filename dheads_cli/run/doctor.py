@@ -136,9 +136,9 @@ def _codecs() -> Check:
     frames = np.full((5, 64, 64, 3), 128, dtype=np.uint8)
     waveform = np.zeros(3200, dtype=np.float32)  # 5 frames of 25 a second at 16 kHz
 
-    def video() -> None:
+    def video(suffix: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "clip.mp4"
+            path = Path(folder) / f"clip{suffix}"
             with media.VideoWriter(path, 25, (64, 64), waveform, 16000) as writer:
                 for frame in frames:
                     writer.write(frame)
@@ -146,7 +146,8 @@ def _codecs() -> Check:
             media.read_audio(path, 16000)
 
     trials: dict[str, Callable[[], object]] = {
-        "H.264 with AAC": video,
+        "H.264 with AAC": lambda: video(".mp4"),
+        "VP9 with Opus": lambda: video(".webm"),
         "H.264 4:4:4": lambda: media.decode_clip_mp4(media.encode_clip_mp4(frames, 25)),
         "FLAC": lambda: media.decode_flac(media.encode_flac(waveform, 16000)),
     }

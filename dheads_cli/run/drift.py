@@ -24,6 +24,7 @@ import dheads_cli
 from dheads_cli import console
 from dheads_cli.data.long_clips import LongClip, join_clips, plan_long_clips
 from dheads_cli.data.media import VideoWriter
+from dheads_cli.data.provenance import Provenance, made_here
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of, write_atomically
@@ -32,7 +33,7 @@ from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.recipe import Sample
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.drift_series import END_S, Gauges, facts_of, stored
-from dheads_cli.run.evaluate import ScoredClip
+from dheads_cli.run.eval_pairs import ScoredClip
 from dheads_cli.run.frames import chosen_settings, draw_spoken
 
 REPORT = "drift.json"
@@ -160,7 +161,7 @@ def measure(
             began = time.monotonic()
             drawn = draw(variant, real, facts["seed"], bar.advance)
             spent = (time.monotonic() - began) / (len(real) * n_frames)
-            save_videos(folder / f"{number:02d}", real, drawn)
+            save_videos(folder / f"{number:02d}", real, drawn, made_here(variant.trained.recipe.name, facts["seed"]))
             rows.append(variant.facts(spent) | facts_of(gauges.of_drawn(real, drawn)))
             for pictures, clip, frames in zip(strips, real, drawn, strict=True):
                 pictures.append(strip(frames, clip))
@@ -224,13 +225,16 @@ def draw(
     return list(drawn)
 
 
-def save_videos(folder: Path, clips: Sequence[LongClip], drawn: Sequence[NDArray[np.uint8]]) -> None:
-    """Write each clip with its sound to folder/CLIP.mp4."""
+def save_videos(
+    folder: Path, clips: Sequence[LongClip], drawn: Sequence[NDArray[np.uint8]], made: Provenance
+) -> None:
+    """Write each clip with its sound, and what made it, to folder/CLIP.mp4."""
     folder.mkdir(parents=True, exist_ok=True)
     for clip, frames in zip(clips, drawn, strict=True):
         size = frames.shape[2], frames.shape[1]
         path = folder / f"{clip.id}.mp4"
-        with VideoWriter(path, clip.fps, size, clip.waveform, clip.sample_rate, overwrite=True) as video:
+        sound, tags = (clip.waveform, clip.sample_rate), made.tags(clip.id)
+        with VideoWriter(path, clip.fps, size, *sound, metadata=tags, overwrite=True) as video:
             for frame in frames:
                 video.write(frame)
 

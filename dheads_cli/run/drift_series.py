@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dheads_cli.data.long_clips import LongClip
 from dheads_cli.data.mouth import mouth_opening, pearson
 from dheads_cli.data.over_time import student_half_width, whole_seconds
-from dheads_cli.run.evaluate import ScoredClip
+from dheads_cli.run.eval_pairs import ScoredClip
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, LandmarkDetector, Landmarks, MetricOverTime

@@ -21,8 +21,8 @@ from dheads_cli.data.samples import read_settings
 from dheads_cli.files import write_atomically
 from dheads_cli.recipe_section import Component
 
-GENERATED, SHUFFLED, GROUND_TRUTH = "generated", "shuffled audio", "ground truth"
-ROWS = (GENERATED, SHUFFLED, GROUND_TRUTH)
+GENERATED, SHUFFLED, OTHER_REAL, GROUND_TRUTH = "generated", "shuffled audio", "another real clip", "ground truth"
+ROWS = (GENERATED, SHUFFLED, OTHER_REAL, GROUND_TRUTH)
 COLUMNS_AT_ONCE = 7  # values beside each other in one table: more don't fit in 80 characters
 N_RESAMPLES = 2000  # of the bootstrap
 PACKAGES = ("dheads", "torch", "torchmetrics", "numpy", "opencv-python", "mediapipe")
@@ -48,6 +48,9 @@ def make_report(
     weights: Mapping[str, str],
     detector: Component,
     detector_weights: str,
+    *,
+    missing: Mapping[str, str] | None = None,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
     """All of it for eval.json; values that JSON has no number for (infinite, undefined) are None.
 
@@ -58,6 +61,8 @@ def make_report(
         weights: network and weights of each metric, by name.
         detector: of landmarks.
         detector_weights: its network and weights, "" where it doesn't say.
+        missing: metrics that were wanted and can't be built -> why.
+        reference: folder of the real clips, None where the samples point at theirs.
     """
     rows: dict[str, dict[str, Any]] = {}
     for row, values in scores.totals.items():
@@ -66,8 +71,10 @@ def make_report(
         rows[row]["speakers"] = by_speaker(clips)
     report: dict[str, Any] = _finite({
         "samples": str(folder),
+        "reference": None if reference is None else str(reference),
         "sample": read_settings(folder),
         "metrics": [_described("metrics", metric) | {"weights": weights[metric.use]} for metric in metrics],
+        "metrics_missing": dict(missing or {}),
         "detector": _described("landmark_detectors", detector) | {"weights": detector_weights},
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "rows": rows,
@@ -105,8 +112,8 @@ def by_speaker(clips: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
     return means
 
 
-def write_files(folder: Path, report: Mapping[str, Any], scores: Scores) -> None:
-    """Write eval.json, and eval.csv with a line for each clip."""
+def write_files(folder: Path, report: Mapping[str, Any], scores: Scores, csv_file: Path | None = None) -> None:
+    """Write eval.json, and eval.csv with a line for each clip, into the samples folder; the CSV also where wanted."""
     write_atomically(folder / "eval.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     flat = [{name: value for name, value in clip.items() if name != "values"} | clip["values"] for clip in scores.clips]
     columns = list(dict.fromkeys(name for line in flat for name in line))
@@ -114,12 +121,16 @@ def write_files(folder: Path, report: Mapping[str, Any], scores: Scores) -> None
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    write_atomically(folder / "eval.csv", text.getvalue())
+    for path in (folder / "eval.csv", *([csv_file] if csv_file else [])):
+        write_atomically(path, text.getvalue())
 
 
-def show(report: Mapping[str, Any], scores: Scores) -> None:
+def show(report: Mapping[str, Any], scores: Scores, files: Sequence[Path] = ()) -> None:
     """Print the rows with the intervals of means, then the generated clips' speakers where there are several,
-    then what the values depend on."""
+    then what the values depend on.
+
+    `files` were written beside eval.json and eval.csv.
+    """
     rows: dict[str, Mapping[str, float | tuple[float, float]]] = {}
     for row, values in scores.totals.items():
         rows[row] = values
@@ -129,7 +140,8 @@ def show(report: Mapping[str, Any], scores: Scores) -> None:
     speakers = by_speaker([clip for clip in scores.clips if clip["row"] == GENERATED])
     if len(speakers) > 1:
         _table("Generated clips by speaker, means over clips", speakers)
-    console.table("", ["what", "used"], _used(report, scores))
+    written = ", ".join(["eval.json, eval.csv in the samples folder", *map(str, files)])
+    console.table("", ["what", "used"], [*used(report, scores), ["files", written]])
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, float | tuple[float, float]]]) -> None:
@@ -138,37 +150,40 @@ def _table(title: str, rows: Mapping[str, Mapping[str, float | tuple[float, floa
     n_tables = max(1, -(-len(names) // COLUMNS_AT_ONCE))
     for index in range(n_tables):
         shown = names[index * len(names) // n_tables : (index + 1) * len(names) // n_tables]
-        cells = [[row, *(_cell(values.get(name)) for name in shown)] for row, values in rows.items()]
+        cells = [[row, *(cell(values.get(name)) for name in shown)] for row, values in rows.items()]
         console.table("" if index else title, ["", *shown], cells)
 
 
-def _cell(value: float | tuple[float, float] | None) -> str:
+def cell(value: float | tuple[float, float] | None) -> str:
     if isinstance(value, tuple):
-        return " .. ".join(map(_cell, value))
+        return " .. ".join(map(cell, value))
     if value is None or math.isnan(value):
         return "-"
     return str(value) if isinstance(value, int) or math.isinf(value) else f"{value:.{3 if abs(value) < 10 else 2}f}"
 
 
-def _used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
+def used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
     """What the values depend on, and what to know when reading them."""
     used = [[row, f"{values['n_clips']} clips"] for row, values in report["rows"].items()]
     made_by = ", ".join(f"{name} {value}" for name, value in report["sample"].items() if isinstance(value, str | int))
     used += [["samples", made_by]] if made_by else []
-    used += [["landmarks", _in_words(report["detector"])]]
-    used += [[f"metric {metric['use']}", _in_words(metric)] for metric in report["metrics"] if metric["weights"]]
+    used += [["reference", f"{report['reference']}, by name"]] if report["reference"] else []
+    used += [["landmarks", in_words(report["detector"])]]
+    used += [[f"metric {metric['use']}", in_words(metric)] for metric in report["metrics"] if metric["weights"]]
     said = [(clip["row"], value) for clip in scores.clips for value in clip["values"].values()]
     remarks = Counter((row, value) for row, value in said if isinstance(value, str))
     used += [["remark", f"{row}, {count} clips: {text}"] for (row, text), count in remarks.items()]
-    if GENERATED in scores.totals and SHUFFLED not in scores.totals:
+    changed = Counter(clip["changed"] for clip in scores.clips if clip.get("changed"))
+    used += [["changed", f"{count} clip{'' if count == 1 else 's'}: {text}"] for text, count in changed.items()]
+    used += [[f"no {name}", why] for name, why in report["metrics_missing"].items()]
+    if GENERATED in scores.totals and SHUFFLED not in scores.totals and not report["reference"]:
         used += [["no floor", "no clips with shuffled audio: make them with `dheads sample RUN --shuffled`"]]
     if any(values["intervals"] for values in report["rows"].values()):
         used += [["95 %", f"of a mean over clips: {N_RESAMPLES} bootstrap draws of the clips"]]
-    used += [["files", "eval.json, eval.csv in the samples folder"]]
     return used
 
 
-def _in_words(component: Mapping[str, Any]) -> str:
+def in_words(component: Mapping[str, Any]) -> str:
     options = ", ".join(f"{name} {value}" for name, value in component["options"].items())
     name = f"{component['use']}{f' ({options})' if options else ''} of {component['package']} {component['version']}"
     return f"{name}: {component['weights']}" if component["weights"] else name

@@ -1,94 +1,76 @@
 """`dheads eval`: score a folder of generated clips against the real ones they stand for.
 
 Rows of the table: the generated clips; the same faces with another clip's speech (the floor: what a model scores that
-doesn't listen); and the real clips themselves, measured as the generated ones are (the ceiling).
+doesn't listen); another real clip of the speaker in their place (real, but saying something else); and the real clips
+themselves, measured as the generated ones are (the ceiling).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from dheads_cli import console, registry
 from dheads_cli.data import samples as samples_folder
-from dheads_cli.data.media import read_video
-from dheads_cli.data.samples import SampleRow
-from dheads_cli.data.shards import Corpus, StoredClip
+from dheads_cli.data.media import check_target
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
 from dheads_cli.protocols import LandmarkDetector, Metric
 from dheads_cli.recipe import Evaluate
 from dheads_cli.recipe_io import load_recipe
 from dheads_cli.recipe_section import Component
-from dheads_cli.run.eval_report import (
-    GENERATED,
-    GROUND_TRUTH,
-    ROWS,
-    SHUFFLED,
-    Scores,
-    make_report,
-    show,
-    write_files,
-)
+from dheads_cli.run.eval_curves import Curves
+from dheads_cli.run.eval_folders import match_folders, read_named_pairs
+from dheads_cli.run.eval_page import write_page
+from dheads_cli.run.eval_pairs import Pair, n_real_pairs, read_pairs, speakers_of
+from dheads_cli.run.eval_paper import Choice, all_metrics, paper_metrics, paper_table, show_paper
+from dheads_cli.run.eval_report import OTHER_REAL, ROWS, Scores, make_report, show, write_files
 from dheads_cli.run.word_report import REPORT as WORD_REPORT
 
-if TYPE_CHECKING:
-    from dheads_cli.protocols import Frames, Landmarks
-
-ROW_OF_KIND = {"synced": GENERATED, "shuffled": SHUFFLED}
-MAX_FRAMES_APART = 2  # more than that between a generated and a real clip is worth a warning
-
-
-@dataclass
-class ScoredClip:
-    """One clip as metrics see it; landmarks are looked for when first asked for, then kept."""
-
-    id: str
-    speaker: str
-    fps: float
-    frames: Frames  # uint8 RGB [F, H, W, 3]
-    identity: NDArray[np.uint8]  # uint8 RGB [H, W, 3]
-    find_landmarks: Callable[[Frames], Landmarks]
-
-    @cached_property
-    def landmarks(self) -> Landmarks:
-        """float32 [F, 68, 2] px, NaN where no face is found."""
-        return self.find_landmarks(self.frames)
+CHOICES = {"all": all_metrics, "paper": paper_metrics}  # words in place of metrics' names
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A clip and the real one it is scored against, equally long; `facts` goes into the clip's record."""
+class Source:
+    """Clips to score.
 
-    row: str
-    clip: ScoredClip
-    reference: ScoredClip
-    facts: Mapping[str, Any]
+    Attributes:
+        ids: of the generated clips.
+        n_real: how many pairs the rows of real clips have.
+        read: (ids to read or None for all, whether with the rows of real clips) -> pairs.
+    """
+
+    ids: Sequence[str]
+    n_real: int
+    read: Callable[[Sequence[str] | None, bool], Iterator[Pair]]
 
 
 def evaluate(
     samples: Path | None = None,
     *,
-    metrics: Sequence[Component] | None = None,
+    reference: Path | None = None,
+    metrics: Sequence[Component] | Literal["all", "paper"] | None = None,
     detector: Component | None = None,
     device: str = "auto",
     ground_truth: bool = True,
+    csv: Path | None = None,
+    html: Path | None = None,
 ) -> dict[str, Any]:
     """Score a samples folder: print the table, and write eval.json and eval.csv into the folder.
 
     Args:
-        samples: folder that `dheads sample` wrote; None takes the newest under runs/.
-        metrics: None takes those of the run's recipe, or the default ones where the folder is in no run.
+        samples: folder that `dheads sample` wrote, or any folder of videos; None takes the newest under runs/.
+        reference: folder of real videos, paired by name; None takes the clips that the samples point at.
+        metrics: None takes those of the run's recipe, or the default ones where the folder is in no run; "all" and
+            "paper" take those that can be built here, and tell which can't.
         detector: of landmarks in generated clips and in the ground-truth row; None likewise.
         device: for the metrics and detectors that compute on one.
         ground_truth: score the real clips too.
+        csv: also write the CSV here.
+        html: also write a page that stands alone.
 
     Returns:
         What eval.json holds; also printed under --json.
@@ -99,29 +81,67 @@ def evaluate(
             f"{folder}: holds a word recogniser, which makes no samples: {folder / WORD_REPORT} says how many words "
             "it gets right, and `dheads train` prints it again"
         )
-    rows = samples_folder.read_samples(folder)
     settings = settings_near(folder)
-    metrics = settings.metrics if metrics is None else metrics
+    chosen = _chosen(settings.metrics if metrics is None else metrics)
     detector = detector or settings.detector
+
+    def fresh_metrics() -> dict[str, Metric]:
+        return {metric.use: _build("metrics", metric, device) for metric in chosen.metrics}
+
+    find_landmarks = _build("landmark_detectors", detector, device)
+    source = source_of(folder, reference, find_landmarks)
+    for path in (folder / "eval.json", *([csv] if csv else []), *([html] if html else [])):
+        check_target(path, overwrite=True)
+    weights = {name: metric.weights for name, metric in fresh_metrics().items()}
+    curves = Curves() if html else None
+    n_pairs = len(source.ids) + (source.n_real if ground_truth else 0)
+    with console.progress("eval", total=n_pairs, unit="clips") as bar:
+        scores = score(source.read(None, ground_truth), fresh_metrics, bar.advance, curves)
+    detector_weights = getattr(find_landmarks, "weights", "")  # a detector may leave it unsaid
+    report = make_report(
+        folder, scores, chosen.metrics, weights, detector, detector_weights, missing=chosen.missing,
+        reference=reference,
+    )  # fmt: skip
+    if metrics == "paper":
+        report["paper"] = paper_table(scores.totals, chosen.missing)
+    write_files(folder, report, scores, csv)
+    if html and curves:
+        write_page(html, report, scores, curves.measures(), lambda ids: source.read(ids, False))
+    show(report, scores, [path for path in (csv, html) if path])
+    if metrics == "paper":
+        show_paper(report["paper"])
+    console.result(report)
+    return report
+
+
+def _chosen(metrics: Sequence[Component] | Literal["all", "paper"]) -> Choice:
+    if isinstance(metrics, str):
+        choice = CHOICES[metrics]()
+        if not choice.metrics:
+            raise DheadsError("\n".join(f"{name}: {why}" for name, why in choice.missing.items()))
+        return choice
     names = [metric.use for metric in metrics]
     if not names or len(set(names)) < len(names):
         raise DheadsError(f"metrics asked for: {', '.join(names) or 'none'}; name one or more, each once.")
+    return Choice(list(metrics), {})
 
-    def fresh_metrics() -> dict[str, Metric]:
-        return {metric.use: _build("metrics", metric, device) for metric in metrics}
 
-    find_landmarks = _build("landmark_detectors", detector, device)
-    weights = {name: metric.weights for name, metric in fresh_metrics().items()}
-    n_real = len({(row.corpus, row.clip_id) for row in rows}) if ground_truth else 0
-    with console.progress("eval", total=len(rows) + n_real, unit="clips") as bar:
-        pairs = read_pairs(folder, rows, find_landmarks, ground_truth=ground_truth)
-        scores = score(pairs, fresh_metrics, bar.advance)
-    detector_weights = getattr(find_landmarks, "weights", "")  # a detector may leave it unsaid
-    report = make_report(folder, scores, metrics, weights, detector, detector_weights)
-    write_files(folder, report, scores)
-    show(report, scores)
-    console.result(report)
-    return report
+def source_of(folder: Path, reference: Path | None, detector: LandmarkDetector) -> Source:
+    """The clips of a samples folder, or of a folder of videos with another of real ones."""
+    if reference is not None:
+        matches = match_folders(folder, reference)
+        n_real = n_real_pairs({match: match.speaker for match in matches})
+        read_matches = partial(read_named_pairs, detector=detector)
+        return Source(
+            [match.id for match in matches], n_real,
+            lambda ids, real: read_matches([m for m in matches if ids is None or m.id in ids], ground_truth=real),
+        )  # fmt: skip
+    rows = samples_folder.read_samples(folder)
+    read_rows = partial(read_pairs, folder, detector=detector)
+    return Source(
+        [row.id for row in rows], n_real_pairs(speakers_of(rows)),
+        lambda ids, real: read_rows([row for row in rows if ids is None or row.id in ids], ground_truth=real),
+    )  # fmt: skip
 
 
 def newest_samples(runs: Path = Path("runs")) -> Path:
@@ -144,66 +164,11 @@ def settings_near(folder: Path) -> Evaluate:
     return load_recipe(str(recipe)).recipe.evaluate if recipe.is_file() else Evaluate()
 
 
-def read_pairs(
-    folder: Path, rows: Sequence[SampleRow], detector: LandmarkDetector, *, ground_truth: bool
-) -> Iterator[Pair]:
-    """Read generated clips with their references, one after another.
-
-    A reference has the landmarks that preprocessing measured on the source video. In the ground-truth row the same
-    frames have landmarks looked for in the crops, as generated clips have.
-
-    Raises:
-        DheadsError: a video, corpus or reference clip is missing, or a video has another size than its reference.
-    """
-    if missing := [row.file for row in rows if not (folder / row.file).is_file()]:
-        raise DheadsError(f"{folder} lacks {', '.join(missing)}: run `dheads sample` again.")
-    corpora = {name: Corpus(name) for name in {row.corpus for row in rows}}
-    refs = {(row.corpus, row.clip_id): corpora[row.corpus].clip(row.clip_id) for row in rows}
-    rows_of = defaultdict(list)  # so that each real clip is decoded once
-    for row in rows:
-        rows_of[row.corpus, row.clip_id].append(row)
-    for (corpus, clip_id), its_rows in rows_of.items():
-        real = corpora[corpus].load(refs[corpus, clip_id])
-        for row in its_rows:
-            yield generated_pair(folder / row.file, row, real, detector)
-        if ground_truth:
-            yield ground_truth_pair(its_rows[0], real, detector)
-
-
-def generated_pair(path: Path, row: SampleRow, real: StoredClip, detector: LandmarkDetector) -> Pair:
-    """A generated video and its reference, over the frames that both have.
-
-    Raises:
-        DheadsError: the video is damaged, or its size is another than the reference's.
-    """
-    frames = read_video(path, real.fps).frames
-    if frames.shape[1:] != real.frames.shape[1:]:
-        sizes = [f"{shape[2]} x {shape[1]} px" for shape in (frames.shape, real.frames.shape)]
-        raise DheadsError(f"{path} is {sizes[0]}, its reference {row.clip_id} in {row.corpus} {sizes[1]}.")
-    if abs(len(frames) - len(real.frames)) > MAX_FRAMES_APART and row.kind == "synced":
-        console.warn(f"{path} has {len(frames)} frames, its reference {len(real.frames)}: the first are compared.")
-    n_frames = min(len(frames), len(real.frames))
-    identity = _identity_frame(row, real)
-    facts = {
-        "id": row.id, "clip_id": row.clip_id, "audio_clip_id": row.audio_clip_id, "speaker": row.speaker,
-        "n_frames": n_frames,
-    }  # fmt: skip
-    clip = ScoredClip(row.id, row.speaker, real.fps, frames[:n_frames], identity, detector)
-    return Pair(ROW_OF_KIND[row.kind], clip, _reference(real, n_frames, identity), facts)
-
-
-def ground_truth_pair(row: SampleRow, real: StoredClip, detector: LandmarkDetector) -> Pair:
-    """The row's real clip against itself; only the landmarks are measured anew."""
-    n_frames, identity = len(real.frames), _identity_frame(row, real)
-    facts = {
-        "id": real.id, "clip_id": real.id, "audio_clip_id": real.id, "speaker": real.speaker, "n_frames": n_frames
-    }  # fmt: skip
-    clip = ScoredClip(real.id, real.speaker, real.fps, real.frames, identity, detector)
-    return Pair(GROUND_TRUTH, clip, _reference(real, n_frames, identity), facts)
-
-
 def score(
-    pairs: Iterable[Pair], fresh_metrics: Callable[[], Mapping[str, Metric]], scored: Callable[[], None]
+    pairs: Iterable[Pair],
+    fresh_metrics: Callable[[], Mapping[str, Metric]],
+    scored: Callable[[], None],
+    watch: Callable[[Pair, Mapping[str, Metric]], None] | None = None,
 ) -> Scores:
     """Run metrics over pairs.
 
@@ -211,9 +176,10 @@ def score(
         pairs: taken one by one, and let go.
         fresh_metrics: makes the metrics by name; asked once for each row of the table.
         scored: called after each pair.
+        watch: called with each pair and the metrics of its row, once these have taken it in.
     """
     metrics_of: dict[str, Mapping[str, Metric]] = {}
-    clips = []
+    clips: list[dict[str, Any]] = []
     for pair in pairs:
         if pair.row not in metrics_of:
             metrics_of[pair.row] = fresh_metrics()
@@ -221,25 +187,16 @@ def score(
         for metric in metrics_of[pair.row].values():
             values.update(metric.update(pair.clip, pair.reference))
         clips.append({"row": pair.row, **pair.facts, "values": values})
+        if watch:
+            watch(pair, metrics_of[pair.row])
         scored()
     totals: dict[str, dict[str, float]] = {}
     for row in (row for row in ROWS if row in metrics_of):
         totals[row] = {name: value for metric in metrics_of[row].values() for name, value in metric.compute().items()}
+    if OTHER_REAL in totals:  # as a set it is that of the references: distances of sets would say nothing
+        own = {name for clip in clips if clip["row"] == OTHER_REAL for name in clip["values"]}
+        totals[OTHER_REAL] = {name: value for name, value in totals[OTHER_REAL].items() if name in own}
     return Scores(totals, clips)
-
-
-def _reference(real: StoredClip, n_frames: int, identity: NDArray[np.uint8]) -> ScoredClip:
-    return ScoredClip(
-        real.id, real.speaker, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames]
-    )
-
-
-def _identity_frame(row: SampleRow, real: StoredClip) -> NDArray[np.uint8]:
-    if not 0 <= row.identity_frame < len(real.frames):
-        raise DheadsError(
-            f"sample {row.id}: {row.clip_id} has no frame {row.identity_frame}; make it again with `dheads sample`."
-        )
-    return np.asarray(real.frames[row.identity_frame])
 
 
 def _build(kind: str, component: Component, device: str) -> Any:

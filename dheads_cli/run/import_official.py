@@ -17,7 +17,7 @@ from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.model.checkpoint import save_tensors
 from dheads_cli.model.official_fit import Fit, fit_state_dict, misfit, split_networks
 from dheads_cli.model.pickled import read_state_dict
-from dheads_cli.recipe import Recipe
+from dheads_cli.recipe import Recipe, Sample
 from dheads_cli.recipe_io import recipe_to_yaml
 from dheads_cli.run.import_hearing import EMBED_DIM, SCRIPT, Hearing, nothing_heard, read_hearing
 from dheads_cli.run.training_state import checkpoint_path
@@ -139,7 +139,10 @@ def model_name(out: Path) -> str:
 def recipe_of(name: str, fit: Fit, hearing: Hearing) -> Recipe:
     """The recipe that the shapes tell; what they do not tell has the paper's values, which are the defaults."""
     model = fit.settings.model_copy(update={"audio_encoder": hearing.component})
-    return Recipe(name=name, description="Imported from the authors' release of Diffused Heads.", model=model)
+    # How loud the speech was that it learned from is not told: it hears recordings as they are, as the release does.
+    sample = Sample(speech_dbfs=None)
+    description = "Imported from the authors' release of Diffused Heads."
+    return Recipe(name=name, description=description, model=model, sample=sample)
 
 
 def make_report(

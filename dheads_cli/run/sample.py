@@ -14,6 +14,7 @@ import numpy as np
 import dheads_cli
 from dheads_cli import console
 from dheads_cli.data.media import VideoWriter
+from dheads_cli.data.provenance import made_here
 from dheads_cli.data.samples import MANIFEST, SampleRow, write_samples, write_settings
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
@@ -189,6 +190,7 @@ def draw(
                     audio=wave[: round(length / fps * rate)],
                     sample_rate=rate,
                     crf=12,  # metrics read these files: little loss
+                    metadata=made_here(recipe.name, job.row.seed).tags(job.row.id),
                     overwrite=True,  # what was to be kept was refused before
                 )
             )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dheads_cli import console, registry
 from dheads_cli.data.mouth import MIN_FRAMES, mouth_opening, pearson
+from dheads_cli.data.provenance import made_here
 from dheads_cli.data.shards import ClipRef, Corpus, StoredClip
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component
@@ -66,7 +67,8 @@ class Watch:
         if self.detector is None:
             self.ended = time.monotonic()
             return Drawn({"watch_s": self.ended - began}, pictures)
-        write_talking(self.run_dir / f"talking-{step:06d}.mp4", self.clips, drawn)
+        tags = made_here(self.recipe.name, self.recipe.seed).tags(f"{self.recipe.name}, step {step}: real, drawn")
+        write_talking(self.run_dir / f"talking-{step:06d}.mp4", self.clips, drawn, tags)
         pictures["talking"] = talking_gif(self.clips, drawn)
         values = measured(mouth_r(drawn, self.clips, self.detector), mouth_r(shuffled, self.clips, self.detector))
         self.ended = time.monotonic()

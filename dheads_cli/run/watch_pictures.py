@@ -6,7 +6,7 @@ Clips are equally long, and so are those drawn of them.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +34,18 @@ def grid_png(clips: Sequence[StoredClip], drawn: Sequence[Frames]) -> bytes:
     return file.getvalue()
 
 
-def write_talking(path: Path, clips: Sequence[StoredClip], drawn: Sequence[Frames]) -> None:
-    """One clip after another with its sound as a video, the real one on the left, the drawn one on the right."""
+def write_talking(
+    path: Path, clips: Sequence[StoredClip], drawn: Sequence[Frames], tags: Mapping[str, str]
+) -> None:
+    """One clip after another with its sound as a video, the real one on the left, the drawn one on the right.
+
+    `tags` are the file's title and comment.
+    """
     height = clips[0].frames.shape[1]
     scale = -(-VIDEO_PX // height)
     size, sound = (2 * scale * height, scale * height), np.concatenate([clip.waveform for clip in clips])
-    with VideoWriter(path, clips[0].fps, size, sound, clips[0].sample_rate, overwrite=True) as writer:
+    fps, rate = clips[0].fps, clips[0].sample_rate
+    with VideoWriter(path, fps, size, sound, rate, metadata=tags, overwrite=True) as writer:
         for clip, frames in zip(clips, drawn, strict=True):
             for real, made in zip(clip.frames, frames, strict=True):
                 writer.write(np.hstack([real, made]).repeat(scale, axis=0).repeat(scale, axis=1))

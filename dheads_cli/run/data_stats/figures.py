@@ -14,26 +14,11 @@ from dheads_cli.run.data_stats.checks import LAG_EARLY_S, LAG_LATE_S
 from dheads_cli.run.data_stats.clips import Look, MeanFace
 from dheads_cli.run.data_stats.measures import in_words
 from dheads_cli.run.data_stats.sync import LagCurve
+from dheads_cli.run.page_parts import BLUE, GRAY, INK, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#2b3036"  # of text and axes; the page takes its own text colour in its place
-BLUE, ORANGE, RED, GRAY = "#3d7fc1", "#dd7a26", "#cf4436", "#8b929a"  # told apart on white and on black
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "dheads",
-} | dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
 TILE_PX = 128  # of a contact sheet
 POINT_GROUPS = ((0, 17), (17, 27), (27, 36), (36, 48), (48, 68))  # jaw, brows, nose, eyes, mouth
 

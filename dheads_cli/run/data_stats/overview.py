@@ -11,6 +11,7 @@ import numpy as np
 
 from dheads_cli.run.data_stats import figures
 from dheads_cli.run.data_stats.table import SAID, by_size, facts
+from dheads_cli.run.page_parts import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def draw_overview(found: Stats) -> bytes:
     n_plot_rows = -(-(len(measures) + 1) // PLOTS_A_ROW)
     faces_in, sound_in = (4.0, 2.1) if found.sample.looks else (0.5, 0.1)
     heights = [0.55 + 0.25 * len(found.checks), faces_in, sound_in, 1.9 * n_plot_rows]
-    with rc_context(figures.STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, sum(heights)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1))
         head, faces, sound, plots = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
         _head(head, found, heights[0])

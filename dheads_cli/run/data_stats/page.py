@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dheads_cli.files import write_atomically
 from dheads_cli.run.data_stats import figures
-from dheads_cli.run.data_stats.html import captioned, count, enlarged, escaped, note, png, section, svg, table
 from dheads_cli.run.data_stats.measures import in_words
 from dheads_cli.run.data_stats.overview import draw_overview
 from dheads_cli.run.data_stats.sync import SLOW_S
 from dheads_cli.run.data_stats.table import SAID, by_size, facts, in_bytes, minutes, number
+from dheads_cli.run.page_parts import (
+    captioned,
+    count,
+    enlarged,
+    escaped,
+    note,
+    png,
+    section,
+    svg,
+    table,
+    whole_page,
+)
 
 if TYPE_CHECKING:
     from dheads_cli.run.data_stats.stats import Stats
 
-STYLE_SHEET = "page.css"
 N_TILES, N_TRACES, N_SPEAKERS, N_BARS = 48, 6, 200, 20  # on the page
 
 
@@ -48,14 +57,7 @@ def page_text(found: Stats) -> str:
         section("Words", _words(found)),
         section("What made it", _made_by(found)),
     ]
-    style = (files(__package__) / STYLE_SHEET).read_text(encoding="utf-8")
-    chips = "".join(f"<li>{escaped(fact)}</li>" for fact in facts(found.numbers))
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{style}</style></head>\n<body>'
-        f'<header><h1>{escaped(title)}</h1><ul class="facts">{chips}</ul></header>\n<main>\n'
-        f"{''.join(sections)}</main>\n</body></html>\n"
-    )
+    return whole_page(title, facts(found.numbers), f"<main>\n{''.join(sections)}</main>\n")
 
 
 def _checks(found: Stats) -> str:

@@ -7,19 +7,57 @@ import html
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dheads_cli.run.data_stats import figures
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+INK = "#2b3036"  # of text and axes; the page takes its own text colour in its place
+BLUE, ORANGE, RED, GRAY = "#3d7fc1", "#dd7a26", "#cf4436", "#8b929a"  # told apart on white and on black
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dheads",
+} | dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+STYLE_SHEET = "page.css"
 FACE_PX, JPEG_QUALITY = 192, 82
+NOTHING_FETCHED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data: blob:"
 NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]\d+)?( [MG]B)?|-")
+
+
+def whole_page(title: str, facts: Sequence[str], body: str, *, head: str = "", policy: str = "") -> str:
+    """A page that fetches nothing, and that its browser lets fetch nothing.
+
+    Args:
+        title: of the page.
+        facts: short ones, shown below the title.
+        body: HTML of its main part and what follows it.
+        head: HTML for the end of <head>, such as a style of the page's own.
+        policy: what the page may use beside its own styles, pictures and films, as a Content-Security-Policy.
+    """
+    style = (files(__package__) / STYLE_SHEET).read_text(encoding="utf-8")
+    chips = "".join(f"<li>{escaped(fact)}</li>" for fact in facts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{NOTHING_FETCHED}{policy}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escaped(title)}</title>\n'
+        f"<style>\n{style}</style>{head}</head>\n<body>"
+        f'<header><h1>{escaped(title)}</h1><ul class="facts">{chips}</ul></header>\n{body}</body></html>\n'
+    )
 
 
 def section(title: str, body: str) -> str:
@@ -78,7 +116,7 @@ def png(draw: Callable[[Axes], None]) -> str:
     from matplotlib.figure import Figure
 
     buffer = io.BytesIO()
-    with rc_context(figures.STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2, 2), dpi=FACE_PX)
         draw(figure.add_axes((0, 0, 1, 1)))
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -91,7 +129,7 @@ def svg(draw: Callable[[Axes], None], size_in: tuple[float, float]) -> str:
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with rc_context(figures.STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=size_in, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
@@ -100,6 +138,6 @@ def svg(draw: Callable[[Axes], None], size_in: tuple[float, float]) -> str:
         title = axes.get_title(loc="left")
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :].replace(figures.INK, "currentColor")
+    drawn = drawn[drawn.index("<svg") :].replace(INK, "currentColor")
     drawn = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', f' role="img" aria-label="{escaped(title)}"', drawn, count=1)
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", drawn)

@@ -1,0 +1,152 @@
+"""Frames and sound into one container while they arrive: what files and streams of video have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+SOUND_BITS_PER_S = 128_000
+BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers: what swscale converts RGB to, and the file says so
+
+
+@dataclass(frozen=True)
+class Format:
+    """A container and what it holds.
+
+    Attributes:
+        container: FFmpeg's name of it.
+        video, sound: FFmpeg's names of the encoders.
+        options: of the container.
+        live: whether each frame leaves the encoder at once, for who looks on while the video is made.
+    """
+
+    container: str
+    video: str = "libx264"
+    sound: str = "aac"
+    options: Mapping[str, str] = field(default_factory=dict)
+    live: bool = False
+
+
+MP4 = Format("mp4", options={"movflags": "+faststart"})
+# bitexact: Matroska files else get a random number as their name.
+WEBM = Format("webm", video="libvpx-vp9", sound="libopus", options={"fflags": "+bitexact"})
+# A fragment every half second. The header waits for the first one: only then is known by how much AAC begins early.
+MP4_STREAM = Format(
+    "mp4",
+    options={
+        "movflags": "+empty_moov+delay_moov+default_base_moof", "frag_duration": "500000", "flush_packets": "1"
+    },
+    live=True,
+)  # fmt: skip
+
+
+class Encoder:
+    """Encode frames, and beside each the sound that belongs to it: both lie where their number says, so neither can
+    run away from the other, however long it gets.
+
+    Args:
+        target: path, or an object with `write`.
+        form: container and codecs.
+        fps: frames a second.
+        size: (width, height) px, both even.
+        audio: float32 [T] mono in [-1, 1], or None for a silent video.
+        sample_rate: Hz of `audio`.
+        crf: quality, lower is better: x264's scale, or VP9's, where the same number is better.
+        pixel_format: of the encoded video.
+        metadata: tags of the file.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        form: Format,
+        fps: float,
+        size: tuple[int, int],
+        audio: NDArray[np.float32] | None,
+        sample_rate: int,
+        *,
+        crf: int,
+        pixel_format: str = "yuv420p",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_frames = 0
+        self._fps, self._rate = fps, sample_rate
+        self._audio = audio
+        self._n_audio = 0
+        self.container: Any = av.open(target, "w", format=form.container, options=dict(form.options))
+        self.container.metadata.update(dict(metadata or {}))
+        if form.video == "libx264":
+            tune = "zerolatency" if form.live else None
+            self._video = add_h264(self.container, fps, size, crf, pixel_format, preset="veryfast", tune=tune)
+        else:
+            self._video = add_vp9(self.container, fps, size, crf, pixel_format)
+        if audio is not None:
+            self._sound = add_sound(self.container, form.sound, sample_rate)
+        self.container.start_encoding()  # a place that can't be written is told now, not at the first packet
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Encode one frame, uint8 RGB [H, W, 3], and the sound that belongs to it."""
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts = self.n_frames
+        self.container.mux(self._video.encode(picture))
+        self.n_frames += 1
+        self._write_audio(round(self.n_frames / self._fps * self._rate))
+
+    def _write_audio(self, end: int) -> None:
+        """Encode sound up to sample `end`, so that picture and sound lie side by side in the file."""
+        if self._audio is None or (piece := self._audio[self._n_audio : end]).size == 0:
+            return
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece[None]), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._n_audio, Fraction(1, self._rate)
+        self._n_audio += len(piece)
+        self.container.mux(self._sound.encode(frame))
+
+    def finish(self) -> None:
+        """Encode what the codecs still hold."""
+        self.container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self.container.mux(self._sound.encode(None))
+
+    def close(self) -> None:
+        """End the file, finished or not."""
+        self.container.close()
+
+
+def add_sound(container: Any, codec: str, sample_rate: int) -> Any:
+    """Add a mono stream of sound."""
+    stream = container.add_stream(codec, rate=sample_rate, layout="mono")
+    stream.bit_rate = SOUND_BITS_PER_S
+    return stream
+
+
+def add_h264(
+    container: Any, fps: float, size: tuple[int, int], crf: int, pixel_format: str, preset: str, tune: str | None = None
+) -> Any:
+    """Add an x264 stream; one thread, so that the same frames give the same bytes."""
+    options = {"crf": str(crf), "preset": preset, **({"tune": tune} if tune else {})}
+    return _add_video(container, "libx264", fps, size, pixel_format, options)
+
+
+def add_vp9(container: Any, fps: float, size: tuple[int, int], crf: int, pixel_format: str) -> Any:
+    """Add a VP9 stream of constant quality; one thread."""
+    options = {"crf": str(crf), "b": "0", "deadline": "good", "cpu-used": "4"}
+    return _add_video(container, "libvpx-vp9", fps, size, pixel_format, options)
+
+
+def _add_video(
+    container: Any, codec: str, fps: float, size: tuple[int, int], pixel_format: str, options: dict[str, str]
+) -> Any:
+    stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+    stream.width, stream.height = size
+    stream.pix_fmt = pixel_format
+    stream.options = options
+    context = stream.codec_context
+    context.thread_count = 1
+    context.color_range, context.colorspace = LIMITED_RANGE, BT601
+    return stream

@@ -1,0 +1,149 @@
+"""Videos of any tool beside real ones, paired by name: `dheads eval FOLDER --reference DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from dheads_cli import console
+from dheads_cli.data.corpora.tree import VIDEO_SUFFIXES
+from dheads_cli.data.media import read_video, source_fps_of
+from dheads_cli.errors import DheadsError
+from dheads_cli.protocols import LandmarkDetector
+from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Pair, ScoredClip, partners
+from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
+from dheads_cli.run.page_parts import count
+
+if TYPE_CHECKING:
+    from dheads_cli.protocols import Frames, Landmarks
+
+FPS_APART = 0.01  # share by which two frame rates may differ and count as the same
+ASPECT_APART = 0.02  # share by which two shapes may differ without a remark that one is stretched
+
+
+@dataclass(frozen=True)
+class NamedPair:
+    """A generated and a real video of one name; the id is their path below their folders, without suffix."""
+
+    id: str
+    video: Path
+    reference: Path
+
+    @property
+    def speaker(self) -> str:
+        """The folder they lie in; "" for those that lie in none."""
+        return self.id.rpartition("/")[0]
+
+
+def match_folders(folder: Path, reference: Path) -> list[NamedPair]:
+    """Pair the videos of two folders, and of the folders in them, by name without suffix.
+
+    Raises:
+        DheadsError: a folder is missing or holds no video, two videos share a name, or one has no reference.
+    """
+    if folder.resolve() == reference.resolve():
+        raise DheadsError(f"{folder} is its own reference: name the folder of the real videos with --reference.")
+    ours, real = _videos(folder), _videos(reference)
+    if missing := [name for name in ours if name not in real]:
+        named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DheadsError(f"{reference} has no video of the name of {named} in {folder}: names must be the same.")
+    if unused := len(real) - len(ours):
+        console.info(f"{count(unused, 'video')} of {reference} without a counterpart in {folder}: left out")
+    return [NamedPair(name, video, real[name]) for name, video in ours.items()]
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DheadsError(f"{folder}: no such folder of videos.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DheadsError(f"{path} and {found[name]} share a name: keep one of them.")
+        found[name] = path
+    if not found:
+        raise DheadsError(f"{folder} holds no video: {', '.join(VIDEO_SUFFIXES)} are looked for.")
+    return found
+
+
+def read_named_pairs(
+    matches: Sequence[NamedPair], detector: LandmarkDetector, *, ground_truth: bool
+) -> Iterator[Pair]:
+    """Read videos with their references, one after another: at the reference's frame rate and size, cut to the shorter.
+
+    The identity frame is the reference's first; landmarks are looked for in all. In the ground-truth row the reference
+    stands against itself.
+
+    Raises:
+        DheadsError: a video is damaged.
+    """
+    others = partners({match: match.speaker for match in matches})
+    known: dict[str, Landmarks] = {}  # of real videos: they are looked at twice, as themselves and as another's other
+    for match in matches:
+        fps = source_fps_of(match.reference)
+        real = _real_clip(match, fps, detector, known)
+        yield _generated_pair(match, real, fps, detector)
+        if ground_truth:
+            yield Pair(GROUND_TRUTH, real, real, _facts(match.id, match, len(real.frames)))
+            other = _real_clip(others[match], fps, detector, known) if match in others else real
+            if other is not real and other.frames.shape[1:] == real.frames.shape[1:]:
+                n_frames = min(len(other.frames), len(real.frames))
+                facts = _facts(others[match].id, match, n_frames)
+                yield Pair(OTHER_REAL, _first(other, n_frames), _first(real, n_frames), facts)
+
+
+def _real_clip(match: NamedPair, fps: float, detector: LandmarkDetector, known: dict[str, Landmarks]) -> ScoredClip:
+    def landmarks(frames: Frames) -> Landmarks:
+        place = f"{match.id} {fps}"
+        if place not in known:
+            known[place] = detector(frames)
+        return known[place]
+
+    frames = read_video(match.reference, fps).frames
+    return ScoredClip(match.id, match.speaker, fps, frames, frames[0], landmarks)
+
+
+def _generated_pair(match: NamedPair, real: ScoredClip, fps: float, detector: LandmarkDetector) -> Pair:
+    video = read_video(match.video, fps)
+    frames, changes = video.frames, []
+    if abs(video.source_fps / fps - 1) > FPS_APART:
+        changes.append(f"{video.source_fps:.4g} to {fps:.4g} frames/s")
+    if len(frames) != len(real.frames):
+        longer = "the video" if len(frames) > len(real.frames) else "the reference"
+        if abs(len(frames) - len(real.frames)) > MAX_FRAMES_APART:
+            changes.append(f"{longer} cut to the shorter's length")
+    n_frames = min(len(frames), len(real.frames))
+    frames = frames[:n_frames]
+    (height, width), (own_height, own_width) = real.frames.shape[1:3], frames.shape[1:3]
+    if (height, width) != (own_height, own_width):
+        stretched = abs(own_width * height / (own_height * width) - 1) > ASPECT_APART
+        size = f"{own_width} x {own_height} to {width} x {height} px"
+        changes.append(f"{size}, which stretches it" if stretched else size)
+        how = cv2.INTER_AREA if height * width < own_height * own_width else cv2.INTER_CUBIC
+        frames = np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
+    reference = _first(real, n_frames)
+    clip = ScoredClip(match.id, match.speaker, fps, frames, real.identity, detector)
+    facts = _facts(match.id, match, n_frames) | {"changed": "; ".join(changes)}
+    return Pair(GENERATED, clip, reference, facts, sound=(match.video, video.start))
+
+
+def _first(clip: ScoredClip, n_frames: int) -> ScoredClip:
+    """The clip's first frames."""
+    if n_frames == len(clip.frames):
+        return clip
+    found = clip.find_landmarks
+    whole = clip.frames
+    return ScoredClip(
+        clip.id, clip.speaker, clip.fps, whole[:n_frames], clip.identity, lambda _: found(whole)[:n_frames]
+    )
+
+
+def _facts(name: str, match: NamedPair, n_frames: int) -> dict[str, Any]:
+    return {"id": name, "clip_id": match.id, "audio_clip_id": name, "speaker": match.speaker, "n_frames": n_frames}

@@ -1,0 +1,164 @@
+"""What `dheads eval` scores: generated clips beside the real ones they stand for, read one after another."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dheads_cli import console
+from dheads_cli.data.media import read_video
+from dheads_cli.data.samples import SampleRow
+from dheads_cli.data.shards import Corpus, StoredClip
+from dheads_cli.errors import DheadsError
+from dheads_cli.protocols import LandmarkDetector
+from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL, SHUFFLED
+
+if TYPE_CHECKING:
+    from dheads_cli.protocols import Frames, Landmarks
+
+Key = TypeVar("Key")
+
+ROW_OF_KIND = {"synced": GENERATED, "shuffled": SHUFFLED}
+MAX_FRAMES_APART = 2  # more than that between a generated and a real clip is worth a warning
+
+
+@dataclass
+class ScoredClip:
+    """One clip as metrics see it; landmarks are looked for when first asked for, then kept."""
+
+    id: str
+    speaker: str
+    fps: float
+    frames: Frames  # uint8 RGB [F, H, W, 3]
+    identity: NDArray[np.uint8]  # uint8 RGB [H, W, 3]
+    find_landmarks: Callable[[Frames], Landmarks]
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """float32 [F, 68, 2] px, NaN where no face is found."""
+        return self.find_landmarks(self.frames)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clip and the real one it is scored against, equally long; `facts` goes into the clip's record.
+
+    `sound` is the file that may have the clip's sound, and when its first frame is shown on the file's clock, s.
+    """
+
+    row: str
+    clip: ScoredClip
+    reference: ScoredClip
+    facts: Mapping[str, Any]
+    sound: tuple[Path, float] | None = None
+
+
+def partners(speakers: Mapping[Key, Hashable]) -> dict[Key, Key]:
+    """For each clip another one of its speaker: half way round the list of them. A speaker's only clip has none."""
+    of_speaker: dict[Hashable, list[Key]] = defaultdict(list)
+    for clip, speaker in speakers.items():
+        of_speaker[speaker].append(clip)
+    several = [clips for clips in of_speaker.values() if len(clips) > 1]
+    return {clip: clips[(i + len(clips) // 2) % len(clips)] for clips in several for i, clip in enumerate(clips)}
+
+
+def n_real_pairs(speakers: Mapping[Key, Hashable]) -> int:
+    """How many pairs the rows of real clips have."""
+    return len(speakers) + len(partners(speakers))
+
+
+def speakers_of(rows: Sequence[SampleRow]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Corpus and speaker of each real clip that samples point at, by corpus and clip."""
+    return {(row.corpus, row.clip_id): (row.corpus, row.speaker) for row in rows}
+
+
+def read_pairs(
+    folder: Path, rows: Sequence[SampleRow], detector: LandmarkDetector, *, ground_truth: bool
+) -> Iterator[Pair]:
+    """Read generated clips with their references, one after another.
+
+    A reference has the landmarks that preprocessing measured on the source video. In the ground-truth row the same
+    frames have landmarks looked for in the crops, as generated clips have.
+
+    Raises:
+        DheadsError: a video, corpus or reference clip is missing, or a video has another size than its reference.
+    """
+    if missing := [row.file for row in rows if not (folder / row.file).is_file()]:
+        raise DheadsError(f"{folder} lacks {', '.join(missing)}: run `dheads sample` again.")
+    corpora = {name: Corpus(name) for name in {row.corpus for row in rows}}
+    refs = {(row.corpus, row.clip_id): corpora[row.corpus].clip(row.clip_id) for row in rows}
+    others = partners(speakers_of(rows))
+    rows_of = defaultdict(list)  # so that each real clip is decoded once
+    for row in rows:
+        rows_of[row.corpus, row.clip_id].append(row)
+    for (corpus, clip_id), its_rows in rows_of.items():
+        real = corpora[corpus].load(refs[corpus, clip_id])
+        for row in its_rows:
+            yield generated_pair(folder / row.file, row, real, detector)
+        if ground_truth:
+            yield ground_truth_pair(its_rows[0], real, detector)
+            if other := others.get((corpus, clip_id)):
+                yield other_real_pair(its_rows[0], real, corpora[corpus].load(refs[other]))
+
+
+def generated_pair(path: Path, row: SampleRow, real: StoredClip, detector: LandmarkDetector) -> Pair:
+    """A generated video and its reference, over the frames that both have.
+
+    Raises:
+        DheadsError: the video is damaged, or its size is another than the reference's.
+    """
+    video = read_video(path, real.fps)
+    frames = video.frames
+    if frames.shape[1:] != real.frames.shape[1:]:
+        sizes = [f"{shape[2]} x {shape[1]} px" for shape in (frames.shape, real.frames.shape)]
+        raise DheadsError(f"{path} is {sizes[0]}, its reference {row.clip_id} in {row.corpus} {sizes[1]}.")
+    if abs(len(frames) - len(real.frames)) > MAX_FRAMES_APART and row.kind == "synced":
+        console.warn(f"{path} has {len(frames)} frames, its reference {len(real.frames)}: the first are compared.")
+    n_frames = min(len(frames), len(real.frames))
+    identity = _identity_frame(row, real)
+    facts = {
+        "id": row.id, "clip_id": row.clip_id, "audio_clip_id": row.audio_clip_id, "speaker": row.speaker,
+        "n_frames": n_frames,
+    }  # fmt: skip
+    clip = ScoredClip(row.id, row.speaker, real.fps, frames[:n_frames], identity, detector)
+    return Pair(ROW_OF_KIND[row.kind], clip, _reference(real, n_frames, identity), facts, sound=(path, video.start))
+
+
+def ground_truth_pair(row: SampleRow, real: StoredClip, detector: LandmarkDetector) -> Pair:
+    """The row's real clip against itself; only the landmarks are measured anew."""
+    n_frames, identity = len(real.frames), _identity_frame(row, real)
+    facts = {
+        "id": real.id, "clip_id": real.id, "audio_clip_id": real.id, "speaker": real.speaker, "n_frames": n_frames
+    }  # fmt: skip
+    clip = ScoredClip(real.id, real.speaker, real.fps, real.frames, identity, detector)
+    return Pair(GROUND_TRUTH, clip, _reference(real, n_frames, identity), facts)
+
+
+def other_real_pair(row: SampleRow, real: StoredClip, other: StoredClip) -> Pair:
+    """Another real clip of the speaker against the row's, as if it had been generated for it; landmarks as stored."""
+    n_frames, identity = min(len(real.frames), len(other.frames)), _identity_frame(row, real)
+    facts = {
+        "id": other.id, "clip_id": real.id, "audio_clip_id": other.id, "speaker": real.speaker, "n_frames": n_frames
+    }  # fmt: skip
+    return Pair(OTHER_REAL, _reference(other, n_frames, identity), _reference(real, n_frames, identity), facts)
+
+
+def _reference(real: StoredClip, n_frames: int, identity: NDArray[np.uint8]) -> ScoredClip:
+    return ScoredClip(
+        real.id, real.speaker, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames]
+    )
+
+
+def _identity_frame(row: SampleRow, real: StoredClip) -> NDArray[np.uint8]:
+    if not 0 <= row.identity_frame < len(real.frames):
+        raise DheadsError(
+            f"sample {row.id}: {row.clip_id} has no frame {row.identity_frame}; make it again with `dheads sample`."
+        )
+    return np.asarray(real.frames[row.identity_frame])

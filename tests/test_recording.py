@@ -1,0 +1,107 @@
+"""Speech from files and pipes, whatever its header says, as loud as a model is used to."""
+
+from __future__ import annotations
+
+import io
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import FACE, TALK, dheads, make_checkpoint
+from numpy.typing import NDArray
+
+from dheads_cli.data import media
+from dheads_cli.data.quality import speech_level
+from dheads_cli.errors import DheadsError
+from dheads_cli.run.recording import as_file, levelled, read_speech
+
+RATE = 16000
+
+
+class Pipe(io.TextIOWrapper):
+    """Standard input with these bytes in it."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+
+
+def talk(seconds: float = 1.0) -> NDArray[np.float32]:
+    return media.read_audio(TALK, RATE)[: round(seconds * RATE)]
+
+
+def streamed_wav(sound: NDArray[np.float32], stated: int) -> bytes:
+    """A WAV whose header states so many bytes of sound."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(RATE)
+        writer.writeframes((sound * 32767).astype("<i2").tobytes())
+    data = bytearray(file.getvalue())
+    assert data[36:40] == b"data"
+    data[40:44] = stated.to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("stated", [0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF, 0])  # espeak-ng, SoX, FFmpeg, others
+def test_a_wav_that_was_written_into_a_pipe_is_read_whole(tmp_path: Path, stated: int) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(streamed_wav(talk(0.777), stated))
+    assert np.abs(read_speech(path, RATE) - talk(0.777)).max() < 1e-4
+
+
+def test_a_wav_that_was_cut_short_is_still_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(streamed_wav(talk(), 40_000))
+    with pytest.raises(DheadsError, match=r"a\.wav: its audio is cut short"):
+        read_speech(tmp_path / "a.wav", RATE)
+
+
+def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Pipe(streamed_wav(talk(), 0x7FFFF000)))
+    with as_file(Path("-")) as path:
+        assert len(read_speech(path, RATE)) == RATE
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("data", "text"), [(b"", "standard input: "), (b"no sound", "standard input: ")])
+def test_what_is_wrong_with_standard_input_is_said_of_it(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, text: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Pipe(data))
+    with pytest.raises(DheadsError, match=text), as_file(Path("-")) as path:
+        read_speech(path, RATE)
+
+
+@pytest.mark.parametrize("gain_db", [-20, -6, 0, 3])
+def test_speech_is_heard_at_one_level(gain_db: int) -> None:
+    sound = talk(3.0) * np.float32(10 ** (gain_db / 20))
+    heard = levelled(sound, RATE, 25, -15.0)
+    assert speech_level(heard, 75) == pytest.approx(-15, abs=0.2)
+    assert np.corrcoef(heard, sound)[0, 1] > 0.999
+
+
+def test_noise_is_no_speech_and_silence_stays() -> None:
+    silence = np.zeros(RATE, np.float32)
+    assert not levelled(silence, RATE, 25, -12.6).any()
+    hiss = np.random.default_rng(0).normal(0, 10**-3, RATE).astype(np.float32)  # -60 dBFS
+    assert speech_level(levelled(hiss, RATE, 25, -12.6), 25) == pytest.approx(-30, abs=0.2)
+    assert levelled(hiss, RATE, 25, None) is hiss
+
+
+def test_loudness_makes_no_other_video_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_checkpoint(tmp_path / "small.safetensors")
+
+    def made(gain: float, *words: str) -> Any:
+        monkeypatch.setattr(sys, "stdin", Pipe(media.encode_flac(talk(0.2) * np.float32(gain), RATE)))
+        out = tmp_path / f"{gain}{len(words)}"
+        ended = dheads("animate", FACE, "-", "-o", f"{out}/", "--model", model, "--size", "32", *words)
+        assert ended.code == 0, ended.stderr
+        return media.read_image(out / "000003.png").astype(int), media.read_audio(out / "sound.flac", 48000)
+
+    (loud, loud_sound), (soft, soft_sound) = made(1.0), made(0.25)
+    assert np.abs(soft_sound).max() == pytest.approx(0.25 * np.abs(loud_sound).max(), rel=0.02)  # what is heard stays
+    as_it_is = made(0.25, "--set", "sample.speech_dbfs=null")[0]
+    assert np.abs(loud - soft).mean() < 0.2 * np.abs(loud - as_it_is).mean()
