@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def recipe(folder: Path, **changes: object) -> Recipe:
     })  # fmt: skip
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.slow  # a compilation takes a core half a minute
 def test_compiled_training_has_the_losses_and_the_files_of_eager_training(tmp_path: Path) -> None:
     folder = make_corpus(tmp_path / "c", {"train": 2, "val": 1}, n_frames=6)
