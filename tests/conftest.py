@@ -1,4 +1,4 @@
-"""For all tests: a folder of settings of their own, where the note on consent has been shown."""
+"""For all tests: a folder of settings of their own, where the note on consent has been shown; one core for each."""
 
 import os
 import tempfile
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Side by side (pytest -n 2), each worker and what it starts keep to one core. Read when torch and OpenCV are loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

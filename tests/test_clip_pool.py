@@ -75,18 +75,59 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
-def test_ctrl_c_while_processes_start_ends_all_of_them(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("to", ["os.kill", "os.killpg"], ids=["one", "all, as a terminal does"])
+def test_ctrl_c_while_processes_start_ends_all_of_them_without_a_word(to: str, tmp_path: Path) -> None:
     code = (
         "import os, signal; from test_clip_pool import process_all, slow; from threading import Timer;"
-        "Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); list(process_all(slow, range(2), 2, 600))"
+        f"Timer(0.3, {to}, (os.getpid(), signal.SIGINT)).start(); list(process_all(slow, range(2), 2, 600))"
     )
     environment = {**os.environ, "PIDS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
     # The error stream is open as long as any of the processes is: run() would wait for the last of them.
     ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, timeout=40, check=False
-    )
+        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, timeout=40, check=False,
+        start_new_session=True,
+    )  # fmt: skip
     assert ended.returncode == -signal.SIGINT
-    assert "KeyboardInterrupt" in ended.stderr
+    assert ended.stderr.count("Traceback") == 1, ended.stderr
+    assert ended.stderr.endswith("KeyboardInterrupt\n")
+
+
+class Late:
+    """What begins a worker, which takes a while to arrive there, and keeps its end from it meanwhile."""
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return arrive_late, ()
+
+
+def arrive_late() -> object:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(os.environ["PIDS"], str(os.getpid())).touch()
+    time.sleep(1)
+    return clip_pool._begin_worker
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_worker_that_is_half_started_when_the_pool_ends_says_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, time, test_clip_pool as test; test.clip_pool._begin_worker = test.Late()\n"
+        "with test.clip_pool.ClipPool(str, 1, 60) as pool:\n"
+        "    pool.submit(1)\n"
+        "    while not os.listdir(os.environ['PIDS']): time.sleep(0.01)"
+    )
+    environment = {**os.environ, "PIDS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_workers_are_born_deaf_to_ctrl_c() -> None:
+    assert list(process_all(blocked, [0], 1, timeout_s=60)) == [{signal.SIGINT}]
+
+
+def blocked(_: int) -> set[signal.Signals]:
+    return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
 
 
 def once(folder: Path) -> str:

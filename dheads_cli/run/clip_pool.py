@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -185,8 +186,14 @@ class Worker(STARTED_BY.Process):  # type: ignore[misc]
 
 
 def _context() -> BaseContext:
-    context = copy.copy(STARTED_BY)
-    context.Process = Worker
+    # Pebble drops its locks, then ends its workers: one that was half started would look for them in vain.
+    context, locks = copy.copy(STARTED_BY), []
+
+    def lock_that_stays() -> Any:
+        locks.append(STARTED_BY.RLock())
+        return locks[-1]
+
+    context.Process, context.RLock = Worker, lock_that_stays
     context.set_forkserver_preload(["__main__", "dheads_cli.run.preprocess_clip"])
     return context  # type: ignore[no-any-return]
 
@@ -195,16 +202,35 @@ def _context() -> BaseContext:
 def _ctrl_c_later() -> Iterator[None]:
     """Let Ctrl-C wait until this block ends: a process that is only half started would outlive it, and complain."""
     if threading.current_thread() is not threading.main_thread():  # Ctrl-C does not come here
-        yield
+        with _ctrl_c_blocked():
+            yield
         return
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
-        yield
+        with _ctrl_c_blocked():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
     if came and callable(before):
         before(came[0], None)
+
+
+@contextlib.contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Block Ctrl-C in the processes that are started in this block, from their first instruction on.
+
+    A terminal sends it to all of them. One that came before a process could ignore it would end in a traceback.
+    """
+    if sys.platform == "win32":  # has no such masks
+        yield
+        return
+    resource_tracker.ensure_running()  # else it would start in the block, and lift it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
