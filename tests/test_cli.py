@@ -69,8 +69,8 @@ def test_help_imports_nothing_heavy_and_no_plugin(tmp_path: Path) -> None:
     for words, text, loaded in shown:
         assert not {*HEAVY, "loud_module"} & set(loaded), words
         assert not words or words[-1] in ("doctor",) or "Example" in text
-    # `dheads --help` needs Typer and what that takes; to a command's parameters Typer takes pydantic, too.
-    assert {name.split(".")[0] for name in shown[0][2]} == {"dheads_cli", "typer", "shellingham", "annotated_doc"}
+    # To a command's parameters Typer takes pydantic; `dheads --help` does without.
+    assert "pydantic" not in {name.split(".")[0] for name in shown[0][2]}
 
 
 def test_help_answers_at_once() -> None:

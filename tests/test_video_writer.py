@@ -55,6 +55,16 @@ def test_a_break_while_writing_keeps_the_old_video(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.mp4"]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_video_without_frames_says_so_and_keeps_the_old_one(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    with pytest.raises(DheadsError, match="no frame"), VideoWriter(path, 25, (48, 32), sine(0.2), overwrite=True):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"old"
+
+
 def test_places_that_take_no_file_say_so(tmp_path: Path) -> None:
     with pytest.raises(DheadsError, match="does not exist"):
         VideoWriter(tmp_path / "none" / "a.mp4", 25, (32, 32))

@@ -124,7 +124,10 @@ def doubts(portrait: Portrait) -> Iterator[str]:
         if abs(degrees) > MAX_DEG:
             yield f"the face is turned {name} by {abs(degrees):.0f} degrees (trained: up to {SEEN_DEG})"
     if portrait.mouth > MAX_MOUTH:
-        yield f"the mouth is open, by {portrait.mouth:.2f} of the eyes' distance, and an open smile stays open"
+        yield (
+            f"the mouth is open, by {portrait.mouth:.2f} of the eyes' distance: a smile may stay, or leave teeth in "
+            "closed lips"
+        )
     if portrait.eyes < MIN_EYES:
         yield f"the eyes are closed, {portrait.eyes:.2f} as high as wide (open: 0.3)"
     if portrait.sharpness < MIN_SHARPNESS:

@@ -80,12 +80,15 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        whole = kind is None and self.n_frames > 0
         try:
             with self._told():
-                if kind is None:
+                if whole:
                     self._encoder.finish()
                 self._encoder.close()
-                if kind is None:
+                if kind is None and not whole:
+                    raise DheadsError(f"{self.path}: no frame was drawn, so there is no video to write.")
+                if whole:
                     self._check_whole()
                     os.replace(self._part, self.path)
         finally:
