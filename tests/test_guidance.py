@@ -17,7 +17,7 @@ from dheads_cli.model.guidance import ConditionDropout, Conditions, Guidance
 from dheads_cli.model.timesteps import Uniform
 from dheads_cli.recipe import Model, Recipe
 from dheads_cli.recipe_io import load_recipe, overridden
-from dheads_cli.run.train import TrainingLoss
+from dheads_cli.run.training_loss import TrainingLoss
 
 
 def conditions(n: int = 3) -> Conditions:

@@ -19,7 +19,8 @@ from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, gene
 from dheads_cli.model.rollout import Rollout
 from dheads_cli.model.timesteps import Uniform
 from dheads_cli.run.batch_parts import Part, cut
-from dheads_cli.run.train import TrainingLoss, rollout_of, train
+from dheads_cli.run.train import rollout_of, train
+from dheads_cli.run.training_loss import TrainingLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

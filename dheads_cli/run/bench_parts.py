@@ -24,8 +24,8 @@ from dheads_cli.model.timesteps import TIMESTEPS
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.device_speed import Call, Clock
-from dheads_cli.run.train import TrainingLoss
 from dheads_cli.run.training_loop import optimise
+from dheads_cli.run.training_loss import TrainingLoss
 from dheads_cli.run.training_state import fresh_state
 
 ROUNDS = 5

@@ -24,8 +24,9 @@ from dheads_cli.run.bench_parts import ROUNDS, interleave, shown
 from dheads_cli.run.compiled import compiled
 from dheads_cli.run.device_speed import Call, Clock, convolution, flop_of_training, shapes_of
 from dheads_cli.run.encode_ahead import encode_ahead
-from dheads_cli.run.train import TrainingLoss, training_loss, training_set
+from dheads_cli.run.train import training_loss, training_set
 from dheads_cli.run.training_loop import optimise
+from dheads_cli.run.training_loss import TrainingLoss
 from dheads_cli.run.training_state import fresh_state
 
 HELD = 8  # clips that stand for a corpus in memory

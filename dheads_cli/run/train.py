@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dheads_cli import console
-from dheads_cli.data.dataset import Batch, TrainingSet, Views
+from dheads_cli.data.dataset import TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, build_model, random_inputs
-from dheads_cli.model.diffusion import Objective, q_sample, training_losses
+from dheads_cli.model.diffusion import Objective
 from dheads_cli.model.generate import Continuity
-from dheads_cli.model.guidance import ConditionDropout, Conditions
-from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
-from dheads_cli.model.rollout import Rollout, evaluating
+from dheads_cli.model.guidance import ConditionDropout
+from dheads_cli.model.rollout import Rollout
 from dheads_cli.model.timesteps import TIMESTEPS, Timesteps, Uniform
 from dheads_cli.recipe import Recipe
-from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.batches_ahead import n_workers
 from dheads_cli.run.compiled import compiled
 from dheads_cli.run.decode_ahead import decode_ahead
 from dheads_cli.run.device_speed import Speed, convolution_peak, flop_of_training
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.frames import check_motion_noise, continuity_of
-from dheads_cli.run.noise_levels import by_noise_level, level_means
+from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.processes import current
 from dheads_cli.run.training_log import Drawn
 from dheads_cli.run.training_loop import Pictures, begin, learn
+from dheads_cli.run.training_loss import TrainingLoss
 from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
 from dheads_cli.run.watch import Watch, watch_of
 
@@ -188,103 +184,6 @@ def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
     sampler = build_component("samplers", recipe.train.rollout_sampler)
     continuity = Continuity(motion_noise=continuity_of(recipe.sample).motion_noise)
     return Rollout(sampler, recipe.model.prediction, continuity, precision)
-
-
-@dataclass(frozen=True)
-class TrainingLoss:
-    """Noise a batch, run the network on it, and weigh what comes out.
-
-    Attributes:
-        parts: the model's parts.
-        objective: the weights of the loss terms.
-        device: where it runs.
-        precision: of the forward pass; the loss is float32.
-        seed: the run's.
-        timesteps: how the steps of a batch are drawn.
-        dropout: how often a condition is taken away.
-        patch_drop: share of the motion frames' squares that are set to zero.
-        patch_px: side of such a square, px.
-        rollout: how the network draws the motion frames of a batch that is to be had so.
-        network: the network's forward, compiled; None runs the network itself.
-    """
-
-    parts: Parts
-    objective: Objective
-    device: torch.device
-    precision: torch.dtype
-    seed: int
-    timesteps: Timesteps
-    dropout: ConditionDropout = field(default_factory=ConditionDropout)
-    patch_drop: float = 0.0
-    patch_px: int = 1
-    rollout: Rollout | None = None
-    network: Callable[..., Tensor] | None = None
-
-    def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
-        """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws.
-
-        Where the batch is a part of a larger one, its samples' draws are those they have in that.
-        """
-        part = part or Part(0, len(batch.x_0), len(batch.x_0))
-        schedule, unet = self.parts.schedule, self.parts.unet
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed)
-        t, weights = map(part.of, self.timesteps.draw(part.whole, generator))
-        eps = part.randn(batch.x_0.shape, generator).to(self.device)
-        x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
-        audio = self.hear(batch.audio, batch.audio_index)
-        given = Conditions(identity, self.motion_frames(batch, identity, noise_seed, part), audio)
-        given = self.dropout(given, part.uniform(generator))
-        motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
-        level = None
-        if self.patch_drop:  # of a stream of its own, so that with it or without, the other draws are the same
-            own = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed + 2**40)
-            motion = drop_patches(motion, unet.n_motion_frames, self.patch_drop, self.patch_px, part.uniform(own))
-        if unet.motion_noise_embed is not None:
-            level = batch.motion_noise.to(self.device)
-            noise = part.randn(motion.shape, generator).to(self.device)
-            motion = add_noise(motion, level, noise)
-        x_t = q_sample(schedule, x_0, t, eps)
-        with self.autocast():
-            output = (self.network or unet)(x_t, t.to(self.device), given.identity, motion, given.audio, level)
-        mask = batch.mouth_mask.to(self.device)
-        losses = training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
-        self.timesteps.observe(t, losses["loss"].detach())
-        return by_noise_level(losses, t, weights, schedule.n_timesteps)
-
-    def motion_frames(self, batch: Batch, identity: Tensor, noise_seed: int, part: Part) -> list[Tensor]:
-        """The frames before the target, M x [B, 3, H, W]: real ones, or those that the network draws itself."""
-        if self.rollout is None or batch.start_exists is None:
-            return [frame.to(self.device) for frame in batch.motion]
-        own = torch.Generator().manual_seed(self.seed * 1_000_003 + noise_seed + 2**41)
-        with torch.no_grad(), evaluating(*self.parts.trained_modules().values()):
-            windows = [
-                self.hear(audio, index)
-                for audio, index in zip_longest(batch.start_audio, batch.start_index)  # no index: a frozen encoder
-            ]
-        return self.rollout(
-            self.parts.unet,
-            self.parts.schedule,
-            identity,
-            [frame.to(self.device) for frame in batch.start],
-            windows,
-            batch.start_exists.to(self.device),
-            lambda shape: part.randn(torch.Size(shape), own).to(self.device),
-        )
-
-    def hear(self, audio: Tensor, audio_index: Tensor | None) -> Tensor:
-        """Audio windows [B, K, D] of a batch's sound, and their places in it."""
-        audio = audio.to(self.device)
-        if audio_index is None:
-            return audio
-        encoder = self.parts.audio_encoder
-        with self.autocast():
-            embeddings = encoder(audio, audio_index.shape[1] + 2 * encoder.context_frames)
-        index = audio_index.to(self.device)[:, :, None].expand(-1, -1, embeddings.shape[-1])
-        return embeddings.gather(1, index)
-
-    def autocast(self) -> torch.autocast:
-        """The forward pass's arithmetic."""
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
 @torch.no_grad()
