@@ -50,6 +50,8 @@ def ended(settings: Recipe, runs: list[Path], change: Callable[[Loss], Loss] | N
 
 def speak(rank: int, n: int, port: int, settings: Recipe, run: Path, change: Any) -> None:
     """One process, ended as the command ends it; what it says on stderr goes into a file."""
+    # Tests before may have started the server that processes are forked from with Ctrl-C blocked (run/clip_pool.py).
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with open(run.parent / f"{run.name}-{rank}.txt", "w") as file, contextlib.redirect_stderr(file):
         try:
             learn_as(rank, n, port, settings, run, change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from dheads_cli.data import shards
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.run.preprocess_shards import SHARDS, remove_unfinished
+
+
+HELD_S = 2.0  # a killed run's folder may be held a moment longer, by a process that it was just starting
 
 
 @contextmanager
@@ -30,12 +34,23 @@ def alone_in(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, out)
         yield
-    except BlockingIOError as error:
-        raise DheadsError(f"{out} is being written by another `dheads preprocess`: wait for it, or end it.") from error
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    until = time.monotonic() + HELD_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                text = f"{out} is being written by another `dheads preprocess`: wait for it, or end it."
+                raise DheadsError(text) from error
+        time.sleep(0.05)
 
 
 def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
