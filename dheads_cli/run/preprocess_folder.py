@@ -18,7 +18,6 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.run.preprocess_shards import SHARDS, remove_unfinished
 
-
 HELD_S = 2.0  # a killed run's folder may be held a moment longer, by a process that it was just starting
 
 
