@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import align
+from dheads_cli.data.eyes import eye_aspect_ratio
 from dheads_cli.data.head_pose import head_pose
 from dheads_cli.data.mouth import mouth_opening
 from dheads_cli.data.quality import sharpness
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from dheads_cli.protocols import Landmarks
 
-EYES = (36, 42)  # the first of each eye's six points: outer corner, two above, inner corner, two below
 MEASURED_PX = 128  # crops are measured in this size
 THUMBNAIL_PX = 32  # and compared in this
 
@@ -75,7 +75,7 @@ def measure(
         extent_px=float(np.ptp(landmarks, axis=0).max()),
         yaw_deg=yaw,
         pitch_deg=pitch,
-        eyes=eye_aspect(landmarks),
+        eyes=float(eye_aspect_ratio(landmarks[None])[0]),
         mouth=float(mouth_opening(landmarks[None])[0]),
         sharpness=sharpness(crop[None], margins),
         misfit=misfit(landmarks, margins),
@@ -98,16 +98,6 @@ def unlikeness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     gray, usual = gray - gray.mean(axis=1, keepdims=True), usual - usual.mean()
     norms = np.linalg.norm(gray, axis=1) * np.linalg.norm(usual)
     return np.asarray(1 - gray @ usual / np.maximum(norms, 1e-9), np.float64)
-
-
-def eye_aspect(landmarks: Landmarks) -> float:
-    """Height over width of the eyes of a face [68, 2], mean of both (Soukupova and Cech 2016)."""
-    ratios = []
-    for first in EYES:
-        outer, up_1, up_2, inner, down_2, down_1 = landmarks[first : first + 6].astype(np.float64)
-        height = np.linalg.norm(up_1 - down_1) + np.linalg.norm(up_2 - down_2)
-        ratios.append(height / max(2 * float(np.linalg.norm(outer - inner)), 1e-6))
-    return float(np.mean(ratios))
 
 
 def _outside(shape: tuple[int, ...], transform: NDArray[np.float64]) -> float:

@@ -71,6 +71,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DheadsError(f"{path}: can't be read as a dheads checkpoint: {error}") from error
 
 
+def recipe_in(info: Mapping[str, Any], path: Path) -> AnyRecipe:
+    """The recipe in a checkpoint's metadata, of any task; values that had no name yet have their default.
+
+    Raises:
+        DheadsError: it is none that this version knows.
+    """
+    return any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+
+
 def load_model(reference: str | Path, device: torch.device) -> Trained:
     """A model from a checkpoint file, a run folder (its newest checkpoint), or the name of a shipped one.
 
@@ -113,7 +122,7 @@ def load_weights(
     """
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
-    before = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    before = recipe_in(info, path)
     if isinstance(before, Recipe) and isinstance(recipe, Recipe):
         tensors = grown(tensors, before.model, growth_of(before.model, recipe.model))
     expected = {
@@ -173,7 +182,7 @@ def load_hearing(reference: str | Path, device: torch.device) -> tuple[AudioEnco
     """
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
-    recipe = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    recipe = recipe_in(info, path)
     if isinstance(recipe, Recipe):
         trained = load_model(path, device)
         return trained.parts.audio_encoder, recipe.model.audio_encoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import torch
 from dheads_cli import console
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
-from dheads_cli.model.checkpoint import find_checkpoint, load_tensors, save_tensors
+from dheads_cli.model.checkpoint import find_checkpoint, load_tensors, recipe_in, save_tensors
 from dheads_cli.recipe import Recipe
-from dheads_cli.recipe_io import any_recipe_from_json, overridden
+from dheads_cli.recipe_io import overridden
 from dheads_cli.run.frames import check_motion_noise
 
 LARGEST_CARD = 1_000_000  # bytes
@@ -46,7 +45,7 @@ def export(
         raise DheadsError(f"{out}: is there already; choose another file with -o, or --overwrite it")
     path = find_checkpoint(model)
     tensors, info = load_tensors(path)
-    recipe = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    recipe = recipe_in(info, path)
     if isinstance(recipe, Recipe):
         recipe = overridden(recipe, sets, "sample")
         check_motion_noise(recipe, recipe.sample.motion_noise)
@@ -102,7 +101,7 @@ def show_card(model: str | Path) -> dict[str, Any]:
     """
     path = find_checkpoint(model)
     _, info = load_tensors(path)
-    recipe = any_recipe_from_json(json.dumps(info["recipe"]), str(path))
+    recipe = recipe_in(info, path)
     facts = {
         "model": str(path),
         "sha256": sha256_of(path),

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import percentile_filter
 from scipy.signal import find_peaks
 
+from dheads_cli.data.eyes import eye_aspect_ratio
+
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Landmarks
 
-EYES = (36, 42)  # the first of each eye's six points: outer corner, two above, inner corner, two below
 OPEN_PERCENTILE, OPEN_S = 75, 3.0  # the open eye: a percentile of the aspect ratio within so many seconds around
 MIN_CLOSED = 0.5  # of the open eye, at the deepest
 MIN_PROMINENCE = 0.3  # of the open eye, above what lies between two blinks
@@ -77,20 +78,6 @@ def eye_closure(landmarks: Landmarks, fps: float) -> NDArray[np.float64] | None:
     opened = percentile_filter(ratio, OPEN_PERCENTILE, size=max(MIN_FRAMES, round(OPEN_S * fps)), mode="nearest")
     closure: NDArray[np.float64] = 1 - ratio / np.maximum(opened, 1e-6)
     return closure
-
-
-def eye_aspect_ratio(landmarks: Landmarks) -> NDArray[np.float64]:
-    """Mean over both eyes of the mean height over the width; [F, 68, 2] -> float64 [F], NaN without a face."""
-    ratios = []
-    for first in EYES:
-        outer, upper_1, upper_2, inner, lower_2, lower_1 = np.moveaxis(
-            landmarks[:, first : first + 6].astype(np.float64), 1, 0
-        )
-        heights = np.linalg.norm(upper_1 - lower_1, axis=1) + np.linalg.norm(upper_2 - lower_2, axis=1)
-        width = np.linalg.norm(outer - inner, axis=1)
-        ratios.append(heights / (2 * np.where(width > 0, width, np.nan)))
-    mean: NDArray[np.float64] = np.mean(ratios, axis=0)
-    return mean
 
 
 def find_blinks(closure: NDArray[np.float64], fps: float) -> list[Blink]:
