@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sample_folder import write_film
 
 from dheads_cli.data.media import source_fps_of
+from dheads_cli.data.samples import partners
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.eval_folders import match_folders, read_named_pairs
-from dheads_cli.run.eval_pairs import partners
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 
 

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 
@@ -22,6 +23,7 @@ MANIFEST = "samples.jsonl"
 SETTINGS = "sample.yaml"
 
 Kind = Literal["synced", "shuffled"]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,12 @@ def _parse(line: str) -> SampleRow:
     if PurePosixPath(values["file"]).is_absolute() or ".." in PurePosixPath(values["file"]).parts:
         raise ValueError(f"file {values['file']!r} leaves the samples folder")
     return SampleRow(**values)
+
+
+def partners(speakers: Mapping[Key, Hashable]) -> dict[Key, Key]:
+    """For each clip another one of its speaker: half way round the list of them. A speaker's only clip has none."""
+    of_speaker: dict[Hashable, list[Key]] = defaultdict(list)
+    for clip, speaker in speakers.items():
+        of_speaker[speaker].append(clip)
+    several = [clips for clips in of_speaker.values() if len(clips) > 1]
+    return {clip: clips[(i + len(clips) // 2) % len(clips)] for clips in several for i, clip in enumerate(clips)}

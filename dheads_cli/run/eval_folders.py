@@ -13,9 +13,10 @@ import numpy as np
 from dheads_cli import console
 from dheads_cli.data.corpora.tree import VIDEO_SUFFIXES
 from dheads_cli.data.media import read_video, source_fps_of
+from dheads_cli.data.samples import partners
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Pair, ScoredClip, partners
+from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Pair, ScoredClip
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 from dheads_cli.run.page_parts import count
 

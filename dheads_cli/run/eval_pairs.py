@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import console
 from dheads_cli.data.media import read_video
-from dheads_cli.data.samples import SampleRow
+from dheads_cli.data.samples import Key, SampleRow, partners
 from dheads_cli.data.shards import Corpus, StoredClip
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import LandmarkDetector
@@ -22,8 +22,6 @@ from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL, SHUF
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames, Landmarks
-
-Key = TypeVar("Key")
 
 ROW_OF_KIND = {"synced": GENERATED, "shuffled": SHUFFLED}
 MAX_FRAMES_APART = 2  # more than that between a generated and a real clip is worth a warning
@@ -58,15 +56,6 @@ class Pair:
     reference: ScoredClip
     facts: Mapping[str, Any]
     sound: tuple[Path, float] | None = None
-
-
-def partners(speakers: Mapping[Key, Hashable]) -> dict[Key, Key]:
-    """For each clip another one of its speaker: half way round the list of them. A speaker's only clip has none."""
-    of_speaker: dict[Hashable, list[Key]] = defaultdict(list)
-    for clip, speaker in speakers.items():
-        of_speaker[speaker].append(clip)
-    several = [clips for clips in of_speaker.values() if len(clips) > 1]
-    return {clip: clips[(i + len(clips) // 2) % len(clips)] for clips in several for i, clip in enumerate(clips)}
 
 
 def n_real_pairs(speakers: Mapping[Key, Hashable]) -> int:

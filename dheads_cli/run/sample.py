@@ -15,7 +15,7 @@ import dheads_cli
 from dheads_cli import console
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.provenance import made_here
-from dheads_cli.data.samples import MANIFEST, SampleRow, write_samples, write_settings
+from dheads_cli.data.samples import MANIFEST, SampleRow, partners, write_samples, write_settings
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
@@ -127,7 +127,9 @@ def plan(corpus: Corpus, split: str, speaker: str | None, limit: int | None, shu
     refs = corpus.clips(split, speaker)
     if limit is not None and limit < len(refs):
         refs = [refs[i * len(refs) // limit] for i in range(limit)]
-    if shuffled and any(partner(ref, refs) is ref for ref in refs):
+    by_id = {ref.id: ref for ref in refs}
+    others = partners({ref.id: ref.speaker for ref in refs})
+    if shuffled and len(others) < len(refs):
         raise DheadsError("--shuffled needs at least two clips of each speaker: raise --limit or choose one --speaker")
 
     def job(face: ClipRef, sound: ClipRef, name: str, kind: Any, number: int) -> Job:
@@ -147,14 +149,10 @@ def plan(corpus: Corpus, split: str, speaker: str | None, limit: int | None, shu
 
     jobs = [job(ref, ref, ref.key, "synced", i) for i, ref in enumerate(refs)]
     if shuffled:
-        jobs += [job(ref, partner(ref, refs), f"{ref.key}.shuffled", "shuffled", i) for i, ref in enumerate(refs)]
+        jobs += [
+            job(ref, by_id[others[ref.id]], f"{ref.key}.shuffled", "shuffled", i) for i, ref in enumerate(refs)
+        ]
     return jobs
-
-
-def partner(ref: ClipRef, refs: list[ClipRef]) -> ClipRef:
-    """The clip whose sound a shuffled clip is given: half way round the list of the same speaker's clips."""
-    same = [other for other in refs if other.speaker == ref.speaker]
-    return same[(same.index(ref) + max(len(same) // 2, 1)) % len(same)]
 
 
 def draw(

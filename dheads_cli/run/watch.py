@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dheads_cli import console, registry
 from dheads_cli.data.mouth import MIN_FRAMES, mouth_opening, pearson
 from dheads_cli.data.provenance import made_here
+from dheads_cli.data.samples import partners
 from dheads_cli.data.shards import ClipRef, Corpus, StoredClip
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component
@@ -25,7 +26,6 @@ from dheads_cli.protocols import LandmarkDetector
 from dheads_cli.recipe import Recipe, Sample
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.frames import draw_spoken
-from dheads_cli.run.sample import partner
 from dheads_cli.run.training_log import Drawn
 from dheads_cli.run.watch_pictures import GRID_CLIPS, GRID_FRAMES, grid_png, talking_gif, write_talking
 
@@ -143,8 +143,10 @@ def beginning(clip: StoredClip, n_frames: int) -> StoredClip:
 
 def other_clip(ref: ClipRef, refs: Sequence[ClipRef]) -> ClipRef:
     """Whose sound a clip is given to see what is drawn without hearing: of the same speaker, where there is one."""
-    of_speaker = partner(ref, list(refs))
-    return of_speaker if of_speaker is not ref else refs[(refs.index(ref) + len(refs) // 2) % len(refs)]
+    others = partners({each.id: each.speaker for each in refs})
+    if ref.id in others:
+        return next(each for each in refs if each.id == others[ref.id])
+    return refs[(refs.index(ref) + len(refs) // 2) % len(refs)]
 
 
 def with_fewer_steps(sampler: Component, most: int) -> Component:
