@@ -29,6 +29,23 @@ def test_a_grown_network_draws_on_enlarged_frames_what_the_small_one_draws(tmp_p
     torch.testing.assert_close(after, enlarged(before), atol=1e-5, rtol=0)
 
 
+def test_told_the_same_level_for_each_motion_frame_a_network_draws_what_it_drew_when_told_one() -> None:
+    tiny = load_model("tiny", torch.device("cpu"))
+    model = tiny.recipe.model.model_copy(update={"motion_noise_per_frame": True})
+    each = build_model(model, torch.device("cpu"))
+    load_weights("tiny", each.own_modules(), tiny.recipe.model_copy(update={"model": model}))
+    draws = torch.Generator().manual_seed(0)
+    frames = [torch.randn(2, n, 64, 64, generator=draws) for n in (3, 3, 6)]
+    t, audio = torch.tensor([5, 700]), torch.randn(2, 5, tiny.parts.audio_encoder.embed_dim, generator=draws)
+    level = torch.tensor([0.1, 0.6])
+    with torch.no_grad():
+        before = tiny.parts.unet(frames[0], t, *frames[1:], audio, level)
+        after = each.unet.eval()(frames[0], t, *frames[1:], audio, level[:, None].expand(-1, 2))
+        oldest_alone = each.unet(frames[0], t, *frames[1:], audio, torch.stack([level, 0 * level], dim=1))
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
+    assert (oldest_alone - before).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("size", "patch_size", "factor"), [(128, 4, 2), (64, 2, 1), (128, 2, 1), (64, 4, 1), (32, 1, 1)]
 )

@@ -17,7 +17,7 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component, build_model, own_encoder
-from dheads_cli.model.growth import grown, growth_of
+from dheads_cli.model.growth import grown
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Model, Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
@@ -124,7 +124,7 @@ def load_weights(
     tensors, info = load_tensors(path)
     before = recipe_in(info, path)
     if isinstance(before, Recipe) and isinstance(recipe, Recipe):
-        tensors = grown(tensors, before.model, growth_of(before.model, recipe.model))
+        tensors = grown(tensors, before.model, recipe.model)
     expected = {
         f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
     }

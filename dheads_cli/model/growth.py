@@ -2,18 +2,20 @@
 
 A network whose patches are n times as wide on frames n times as wide has the same inside: only its first convolution
 sees, and its last one draws, n x n pixels for each one before. (Karras et al. 2018 grow by layers; nothing is added
-here.)
+here.) And a network that is told one level of noise for all motion frames begins one that is told each frame's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from dheads_cli.recipe import Model
 
 FIRST, LAST = "unet.input_blocks.0.0.weight", ("unet.out.2.weight", "unet.out.2.bias")
+NOISE_LEVEL = "unet.motion_noise_embed.0.weight"
 
 
 def growth_of(before: Model, after: Model) -> int:
@@ -23,18 +25,22 @@ def growth_of(before: Model, after: Model) -> int:
     return factor if fits and factor > 1 else 1
 
 
-def grown(tensors: Mapping[str, Tensor], before: Model, factor: int) -> dict[str, Tensor]:
-    """A checkpoint's tensors for frames and patches `factor` times as wide; 1 changes nothing.
+def grown(tensors: Mapping[str, Tensor], before: Model, after: Model) -> dict[str, Tensor]:
+    """A checkpoint's tensors of `before` as the beginning of `after`; unchanged where that takes no growth.
 
-    The grown network sees each block of factor x factor pixels by its mean, and draws them all alike: on frames that
-    are constant in each block it gives what the small one gives on frames with one pixel for each block.
+    On wider frames, the network sees each block of factor x factor pixels by its mean, and draws them all alike: on
+    frames that are constant in each block it gives what the small one gives on frames with one pixel for each block.
+    Told a level of noise for each motion frame, it takes their mean: with equal levels it gives what it gave.
     """
     grown = dict(tensors)
-    if factor == 1:
-        return grown
-    grown[FIRST] = _widened(tensors[FIRST], 1, before.patch_size, factor) / factor**2
-    for name in LAST:
-        grown[name] = _widened(tensors[name], 0, before.patch_size, factor)
+    factor = growth_of(before, after)
+    if factor > 1:
+        grown[FIRST] = _widened(tensors[FIRST], 1, before.patch_size, factor) / factor**2
+        for name in LAST:
+            grown[name] = _widened(tensors[name], 0, before.patch_size, factor)
+    if after.motion_noise_per_frame and not before.motion_noise_per_frame and NOISE_LEVEL in tensors:
+        n_frames = after.n_motion_frames
+        grown[NOISE_LEVEL] = torch.cat([tensors[NOISE_LEVEL] / n_frames] * n_frames, dim=1)
     return grown
 
 
