@@ -236,6 +236,11 @@ class Sample(Section):
     stabilize_every: Positive | None = Field(
         None, description="Every so many frames the identity frame takes the oldest motion frame's place; None never."
     )
+    anchor: Fraction = Field(
+        0.0,
+        description="Bring each frame's mean and spread of colour outside the mouth back to the identity frame's by "
+        "this share.",
+    )
     guidance: Guidance = Field(Guidance(), description="Classifier-free guidance, one scale for each condition.")
     speech_dbfs: float | None = Field(
         -12.6,

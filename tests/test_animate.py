@@ -193,7 +193,7 @@ def test_a_setting_that_animate_does_not_read_is_refused(model, tmp_path):
     assert "one clip is drawn at a time" in done.stderr
 
 
-@pytest.mark.parametrize("setting", ["warm_start=0.4", "stabilize_every=2"])
+@pytest.mark.parametrize("setting", ["warm_start=0.4", "stabilize_every=2", "anchor=0.5"])
 def test_the_frame_loop_s_options_reach_the_frames(model, tmp_path, setting):
     speech = write_speech(tmp_path / "speech.flac", 0.2)
     for name, more in (("plain", ()), ("set", ("--set", f"sample.{setting}"))):

@@ -116,6 +116,13 @@ def test_stabilizing_needs_no_motion_frames():
     assert len(frames) == 3
 
 
+def test_an_anchored_frame_is_what_the_next_one_sees():
+    unet = Recorder()
+    frames = list(frames_of(unet, counting_sampler(), n=3, anchor=1.0))  # the identity frame is -1 all over
+    for seen in (*frames, *unet.motion):
+        torch.testing.assert_close(seen, torch.full_like(seen, -1))
+
+
 def test_frames_come_one_by_one():
     unet = Recorder()
     stream = frames_of(unet, counting_sampler())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dheads_cli.model.anchor import anchored
 from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Schedule
 from dheads_cli.model.guidance import Conditions, Guidance
 from dheads_cli.model.motion_frames import add_noise, sampling_levels, stack_motion
@@ -28,11 +29,14 @@ class Continuity:
             of pure noise; the sampler's steps then lie below it. None, and the first frame: pure noise.
         stabilize_every: before every so many frames the identity frame takes the oldest motion frame's place, for
             that frame alone (the authors' release; not in the paper). None: never.
+        anchor: share (0 ... 1) by which each frame's mean and spread of colour outside the mouth are brought back to
+            the identity frame's before it is shown and fed back (model/anchor.py). 0: not.
     """
 
     motion_noise: float | tuple[float, ...] = 0.0
     warm_start: float | None = None
     stabilize_every: int | None = None
+    anchor: float = 0.0
 
 
 @torch.inference_mode()
@@ -106,6 +110,8 @@ def generate(
             return guidance.combined(PREDICTIONS[prediction](output, x_t, abar, given.identity))
 
         frame = sampler(denoise, x_t, steps, noise)
+        if continuity.anchor:
+            frame = anchored(frame, identity, continuity.anchor)
         motion.append(frame)
         yield frame
 

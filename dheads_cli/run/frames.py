@@ -136,4 +136,4 @@ def continuity_of(settings: Sample) -> Continuity:
     """How a frame takes up from those before it, as the recipe's section `sample` has it."""
     level = settings.motion_noise
     motion_noise = tuple(level) if isinstance(level, list) else level
-    return Continuity(motion_noise, settings.warm_start, settings.stabilize_every)
+    return Continuity(motion_noise, settings.warm_start, settings.stabilize_every, settings.anchor)
