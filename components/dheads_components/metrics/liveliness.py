@@ -5,18 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dheads_cli.data.head_pose import head_pose
 from dheads_components.metrics.face_box import Box, mean_box, speaking_box
+from dheads_components.metrics.optical_flow import FLOW_PX, flow_magnitudes
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames, Landmarks
 
-FLOW_PX = 128  # frames are resized to this height first, so that px a frame mean the same for all
-FARNEBACK = (0.5, 7, 5, 15, 5, 1.2, 0)  # pyramid scale, levels, window, iterations, poly_n, poly_sigma, flags
 MIN_FRAMES = 2
 
 
@@ -26,7 +23,7 @@ class Liveliness:
     head turn [deg]: root of the summed variances over time of yaw, pitch and roll (`data/head_pose.py`), from
         landmarks detected in the clip. Detection's own jitter is in it, in both rows alike. 0: the head is fixed.
     face flow [px]: mean magnitude of Farneback's optical flow from frame to frame within the face's box, at 128 px, in
-        px a frame, with the settings of the paper's OFM (there over the whole picture). 0: a still.
+        px a frame (`optical_flow.py`). 0: a still. OFM, over the whole picture, is in `smoothness`.
     flicker: mean absolute difference of successive frames, 0 ... 255, everywhere but in the box from under the nose
         to the bottom of the picture, as wide as the jaw: what speech does not move. As high as in real clips is
         right; higher is noise that changes from frame to frame.
@@ -71,18 +68,8 @@ def head_turn(landmarks: Landmarks) -> float | None:
 def face_flow(frames: Frames, box: Box) -> float:
     """Mean magnitude of the optical flow between successive frames within a box, px a frame at FLOW_PX height."""
     scale = FLOW_PX / frames.shape[1]
-    size = (round(frames.shape[2] * scale), FLOW_PX)
     rows, columns = (slice(int(side.start * scale), int(np.ceil(side.stop * scale))) for side in box)
-    before: NDArray[np.uint8] | None = None
-    means = []
-    for frame in frames:
-        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        gray = np.asarray(cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        if before is not None:
-            flow = cv2.calcOpticalFlowFarneback(before, gray, np.zeros((*gray.shape, 2), np.float32), *FARNEBACK)
-            means.append(float(np.linalg.norm(flow[rows, columns], axis=-1).mean()))
-        before = gray
-    return float(np.mean(means))
+    return float(np.mean([float(magnitude[rows, columns].mean()) for magnitude in flow_magnitudes(frames)]))
 
 
 def flicker(frames: Frames, without: Box) -> float:
