@@ -16,6 +16,7 @@ from typing import Any
 
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
+from dheads_cli.run.doctor_metrics import metric_networks
 
 FACE = Path(__file__).with_name("doctor_face.jpg")
 CHECKSUMS = "SHA256SUMS"  # in the components' package; the format of sha256sum
@@ -47,9 +48,8 @@ def doctor() -> dict[str, Any]:
     Raises:
         DheadsError: something that `animate` needs is missing.
     """
-    return report(
-        [_python(), _torch(), _device(), _bf16(), _codecs(), _detector(), weights(components_folder()), _disk()]
-    )
+    checks = [_python(), _torch(), _device(), _bf16(), _codecs(), _detector(), weights(components_folder()), _disk()]
+    return report([*checks, *(Check(*row, needed=False) for row in metric_networks())])
 
 
 def report(checks: list[Check]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from dheads_cli import console, registry
@@ -26,7 +27,16 @@ from dheads_cli.run.eval_curves import Curves
 from dheads_cli.run.eval_folders import match_folders, read_named_pairs
 from dheads_cli.run.eval_page import write_page
 from dheads_cli.run.eval_pairs import Pair, n_real_pairs, read_pairs, speakers_of
-from dheads_cli.run.eval_paper import Choice, all_metrics, paper_metrics, paper_table, show_paper
+from dheads_cli.run.eval_paper import (
+    STAND_IN_IS,
+    STAND_INS,
+    Choice,
+    all_metrics,
+    paper_metrics,
+    paper_table,
+    show_paper,
+    with_weights,
+)
 from dheads_cli.run.eval_report import OTHER_REAL, ROWS, Scores, make_report, show, write_files
 from dheads_cli.run.word_report import REPORT as WORD_REPORT
 
@@ -54,6 +64,7 @@ def evaluate(
     reference: Path | None = None,
     metrics: Sequence[Component] | Literal["all", "paper"] | None = None,
     detector: Component | None = None,
+    weights: Mapping[str, str] = MappingProxyType({}),
     device: str = "auto",
     ground_truth: bool = True,
     csv: Path | None = None,
@@ -67,6 +78,7 @@ def evaluate(
         metrics: None takes those of the run's recipe, or the default ones where the folder is in no run; "all" and
             "paper" take those that can be built here, and tell which can't.
         detector: of landmarks in generated clips and in the ground-truth row; None likewise.
+        weights: files of networks by metric, in place of those it would find.
         device: for the metrics and detectors that compute on one.
         ground_truth: score the real clips too.
         csv: also write the CSV here.
@@ -82,7 +94,7 @@ def evaluate(
             "it gets right, and `dheads train` prints it again"
         )
     settings = settings_near(folder)
-    chosen = _chosen(settings.metrics if metrics is None else metrics)
+    chosen = _chosen(settings.metrics if metrics is None else metrics, weights)
     detector = detector or settings.detector
 
     def fresh_metrics() -> dict[str, Metric]:
@@ -92,14 +104,14 @@ def evaluate(
     source = source_of(folder, reference, find_landmarks)
     for path in (folder / "eval.json", *([csv] if csv else []), *([html] if html else [])):
         check_target(path, overwrite=True)
-    weights = {name: metric.weights for name, metric in fresh_metrics().items()}
+    networks = {name: metric.weights for name, metric in fresh_metrics().items()}
     curves = Curves() if html else None
     n_pairs = len(source.ids) + (source.n_real if ground_truth else 0)
     with console.progress("eval", total=n_pairs, unit="clips") as bar:
         scores = score(source.read(None, ground_truth), fresh_metrics, bar.advance, curves)
     detector_weights = getattr(find_landmarks, "weights", "")  # a detector may leave it unsaid
     report = make_report(
-        folder, scores, chosen.metrics, weights, detector, detector_weights, missing=chosen.missing,
+        folder, scores, chosen.metrics, networks, detector, detector_weights, missing=chosen.missing,
         reference=reference,
     )  # fmt: skip
     if metrics == "paper":
@@ -114,16 +126,16 @@ def evaluate(
     return report
 
 
-def _chosen(metrics: Sequence[Component] | Literal["all", "paper"]) -> Choice:
+def _chosen(metrics: Sequence[Component] | Literal["all", "paper"], weights: Mapping[str, str]) -> Choice:
     if isinstance(metrics, str):
-        choice = CHOICES[metrics]()
+        choice = CHOICES[metrics](weights)
         if not choice.metrics:
             raise DheadsError("\n".join(f"{name}: {why}" for name, why in choice.missing.items()))
         return choice
     names = [metric.use for metric in metrics]
     if not names or len(set(names)) < len(names):
         raise DheadsError(f"metrics asked for: {', '.join(names) or 'none'}; name one or more, each once.")
-    return Choice(list(metrics), {})
+    return Choice(with_weights(metrics, weights), {})
 
 
 def source_of(folder: Path, reference: Path | None, detector: LandmarkDetector) -> Source:
@@ -203,4 +215,10 @@ def _build(kind: str, component: Component, device: str) -> Any:
     """Build a component, handing the device to one that takes it."""
     takes_device = "device" in registry.signature_of(registry.load(kind, component.use))
     given = {"device": str(choose_device(device))} if takes_device else {}
-    return registry.build(kind, component.use, given | component.options)
+    try:
+        return registry.build(kind, component.use, given | component.options)
+    except DheadsError as error:
+        if kind == "metrics" and component.use in STAND_INS:
+            stand_in = STAND_INS[component.use]
+            raise DheadsError(f"{error}. Or `--metrics {stand_in}`: {STAND_IN_IS} {component.use}") from error
+        raise
