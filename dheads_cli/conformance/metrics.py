@@ -20,6 +20,7 @@ class KnownClip:
     frames: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
     fps: float = 25
+    sample_rate: int = 16000
 
     @property
     def speaker(self) -> str:
@@ -31,6 +32,14 @@ class KnownClip:
         """The first frame."""
         first: NDArray[np.uint8] = self.frames[0]
         return first
+
+    @property
+    def sound(self) -> tuple[NDArray[np.float32], int]:
+        """Noise that swells and fades, another for each name."""
+        rng = np.random.default_rng(sum(map(ord, self.id)))
+        time = np.arange(round(len(self.frames) / self.fps * self.sample_rate)) / self.sample_rate
+        noise = rng.uniform(-0.5, 0.5, len(time)) * np.sin(2 * np.pi * rng.uniform(2, 4) * time)
+        return noise.astype(np.float32), self.sample_rate
 
 
 def talking_clip(name: str = "a", n_frames: int = 20, size: int = 64, *, face: bool = True) -> KnownClip:
