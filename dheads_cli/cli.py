@@ -169,6 +169,7 @@ def train(
     """
     from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe
+    from dheads_cli.recipe_sync import SyncRecipe
     from dheads_cli.run.processes import joined
 
     with joined(device):
@@ -178,6 +179,10 @@ def train(
             from dheads_cli.run.train import train as run
 
             console.result(run(loaded, folder, device=device, restart=restart))
+        elif isinstance(loaded, SyncRecipe):
+            from dheads_cli.run.train_sync import train_sync
+
+            console.result(train_sync(loaded, folder, device=device, restart=restart))
         else:
             from dheads_cli.run.train_words import train_words
 
