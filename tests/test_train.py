@@ -20,8 +20,9 @@ from dheads_cli.model.timesteps import MIN_SEEN
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.sample import sample
 from dheads_cli.run.train import train
+from dheads_cli.run.training_files import save
 from dheads_cli.run.training_loop import learning_rate
-from dheads_cli.run.training_state import begin_or_resume, fresh_state, save
+from dheads_cli.run.training_state import begin_or_resume, fresh_state
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
