@@ -52,6 +52,8 @@ def sample(
 ) -> None:
     """Make clips from a corpus, to be scored. Each has a real clip's first frame and its sound.
 
+    Stopped or killed, the same command goes on.
+
     Example: dheads sample runs/tiny --split test --shuffled
     """
     chosen = component_of("samplers", sampler, "--sampler")
@@ -96,6 +98,7 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with figures and clips; it stands alone.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the numbers don't depend on it.")] = 1,
     device: Device = "auto",
     trust: Trust = False,
     quiet: Quiet = False,
@@ -123,6 +126,7 @@ def evaluate(
         ground_truth=ground_truth,
         csv=csv,
         html=html,
+        workers=workers,
     )
 
 

@@ -237,6 +237,22 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class MetricInParts(Metric, Protocol):
+    """A metric whose update is in two parts, the costly one of which may be done in another process.
+
+    update(clip, reference) is add(measure(clip, reference)).
+    """
+
+    def measure(self, clip: Clip, reference: Clip) -> Any:
+        """What is needed of a clip; it can be pickled, and the values don't change by it."""
+        ...
+
+    def add(self, measured: Any) -> Mapping[str, float | str]:
+        """Take in what was measured of a clip; returns what update does."""
+        ...
+
+
+@runtime_checkable
 class MetricOverTime(Metric, Protocol):
     """A metric that can also follow one clip: `drift` is one."""
 

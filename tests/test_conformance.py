@@ -285,13 +285,30 @@ class NoWeights(Brightness):
     weights = None
 
 
+class InParts(Brightness):
+    def measure(self, clip: Any, reference: Any) -> Any:
+        value = float(clip.frames.mean() - reference.frames.mean())
+        if self.broken == "measure adds":
+            self.values.append(value)
+        return (number for number in [value]) if self.broken == "stays here" else value
+
+    def add(self, measured: Any) -> Any:
+        value = measured if isinstance(measured, float) else next(measured)
+        self.values.append(value)
+        return {"brightness": value + (self.broken == "other"), "remark": "lit"}
+
+
 def test_a_good_metric_conforms() -> None:
     assert_conforms("metrics", Brightness())
+    assert_conforms("metrics", InParts())
 
 
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
+        (InParts("measure adds"), "measure changes the values; only add may"),
+        (InParts("stays here"), "what measure returns can't be pickled"),
+        (InParts("other"), "add gives other values for what was measured"),
         (Brightness("starts full"), "compute before the first update must be empty"),
         (Brightness("writes"), "it changes the clip it is given"),
         (Brightness("needs a face"), "is scored or left out, not an error. But it raises ValueError: no face"),

@@ -9,8 +9,8 @@ from corpus import make_clip, write_corpus
 
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.samples import SampleRow, read_samples, write_samples
-from dheads_cli.run.eval_folders import match_folders, read_named_pairs
-from dheads_cli.run.eval_pairs import read_pairs
+from dheads_cli.run.eval_folders import match_folders, named_groups
+from dheads_cli.run.eval_pairs import Kept, sample_groups
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL, SHUFFLED
 
 N_FRAMES, RATE = 50, 16000
@@ -63,7 +63,8 @@ def test_each_row_has_the_sound_that_its_picture_shows(tmp_path: Path) -> None:
     rows = read_samples(tmp_path / "samples")
     pairs = {
         (pair.row, pair.reference.id): pair
-        for pair in read_pairs(tmp_path / "samples", rows, NoDetector(), ground_truth=True)
+        for group in sample_groups(tmp_path / "samples", rows, ground_truth=True)
+        for pair in group.read(NoDetector(), Kept())
     }
     heard = {GENERATED: "a", SHUFFLED: "b", GROUND_TRUTH: "a", OTHER_REAL: "b"}
     for kind, name in heard.items():
@@ -75,8 +76,8 @@ def test_each_row_has_the_sound_that_its_picture_shows(tmp_path: Path) -> None:
 def test_videos_of_any_tool_bring_their_own_sound(tmp_path: Path) -> None:
     write_video(tmp_path / "ours/x.mp4", "b")
     write_video(tmp_path / "real/x.mp4", "a")
-    pairs = read_named_pairs(match_folders(tmp_path / "ours", tmp_path / "real"), NoDetector(), ground_truth=True)
-    for pair in pairs:
+    (group,) = named_groups(match_folders(tmp_path / "ours", tmp_path / "real"), ground_truth=True)
+    for pair in group.read(NoDetector(), Kept()):
         own = CLICK_S["b" if pair.row == GENERATED else "a"]
         assert click_of(pair.clip.sound) == pytest.approx(own, abs=0.012)
         assert click_of(pair.reference.sound) == pytest.approx(CLICK_S["a"], abs=0.012)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.errors import DheadsError
+from dheads_cli.protocols import MetricInParts
 
 
 @dataclass(frozen=True)
@@ -122,4 +124,27 @@ def metric_takes_a_clip_without_sound(metric: Any) -> Iterator[str]:
         yield "compute must return a mapping"
 
 
-TESTS = (metric_gives_named_numbers, metric_takes_a_clip_without_a_face, metric_takes_a_clip_without_sound)
+def metric_in_parts_gives_the_same(metric: Any) -> Iterator[str]:
+    """Where update is in two parts, these give what it gives; what is between them can go to another process."""
+    in_parts = isinstance(metric, MetricInParts)
+    if not in_parts:
+        return
+    clip, real = talking_clip("bb"), talking_clip("a")
+    whole, values = dict(metric.update(clip, real)), dict(metric.compute())
+    measured = metric.measure(clip, real)
+    if dict(metric.compute()) != values:
+        yield "measure changes the values; only add may"
+    try:
+        ForkingPickler.dumps(measured)
+    except (TypeError, AttributeError, ValueError) as error:
+        yield f"what measure returns can't be pickled: {error}"
+    if dict(metric.add(measured)) != whole:
+        yield "add gives other values for what was measured than update for the clip"
+
+
+TESTS = (
+    metric_gives_named_numbers,
+    metric_takes_a_clip_without_a_face,
+    metric_takes_a_clip_without_sound,
+    metric_in_parts_gives_the_same,
+)

@@ -6,17 +6,15 @@ import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media import VideoWriter
 from dheads_cli.run.eval_pairs import SAMPLE_RATE, Pair
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH
+from dheads_cli.run.page_parts import film
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames
@@ -112,13 +110,8 @@ def film_address(pair: Pair) -> str:
     n_frames = min(len(pair.clip.frames), round(SHOWN_S * pair.clip.fps))
     ours, real = (_small(clip.frames[:n_frames]) for clip in (pair.clip, pair.reference))
     shown = np.concatenate([real, ours, difference(ours, real)], axis=2)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        size = (shown.shape[2], shown.shape[1])
-        with VideoWriter(path, pair.clip.fps, size, audio=_sound(pair), sample_rate=SAMPLE_RATE, crf=CRF) as writer:
-            for frame in shown:
-                writer.write(frame)
-        return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    encoded = film(shown, pair.clip.fps, _sound(pair), SAMPLE_RATE, CRF)
+    return f"data:video/mp4;base64,{base64.b64encode(encoded).decode()}"
 
 
 def difference(ours: Frames, real: Frames) -> Frames:

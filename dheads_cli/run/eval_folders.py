@@ -17,7 +17,7 @@ from dheads_cli.data.media import read_video, source_fps_of
 from dheads_cli.data.samples import partners
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Pair, ScoredClip, sound_of
+from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Kept, Pair, ScoredClip, sound_of
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 from dheads_cli.run.page_parts import count
 
@@ -75,30 +75,50 @@ def _videos(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_named_pairs(
-    matches: Sequence[NamedPair], detector: LandmarkDetector, *, ground_truth: bool
-) -> Iterator[Pair]:
-    """Read videos with their references, one after another: at the reference's frame rate and size, cut to the shorter.
+@dataclass(frozen=True)
+class NamedGroup:
+    """A video and its reference; `real`: whether the rows of real clips are wanted, `other`: the second of them."""
 
-    The identity frame is the reference's first; landmarks are looked for in all. In the ground-truth row the reference
-    stands against itself.
+    match: NamedPair
+    real: bool
+    other: NamedPair | None
 
-    Raises:
-        DheadsError: a video is damaged.
-    """
-    others = partners({match: match.speaker for match in matches})
-    known: dict[str, Landmarks] = {}  # of real videos: they are looked at twice, as themselves and as another's other
-    for match in matches:
+    @property
+    def name(self) -> str:
+        """That both videos have."""
+        return self.match.id
+
+    @property
+    def n_pairs(self) -> int:
+        """How many there are; one less where the other clip has another size."""
+        return 1 + self.real * (1 + (self.other is not None))
+
+    def read(self, detector: LandmarkDetector, kept: Kept) -> Iterator[Pair]:
+        """Read the video with its reference: at the reference's frame rate and size, cut to the shorter.
+
+        The identity frame is the reference's first; landmarks are looked for in both. In the ground-truth row the
+        reference stands against itself.
+
+        Raises:
+            DheadsError: a video is damaged.
+        """
+        match, known = self.match, kept.landmarks
         fps = source_fps_of(match.reference)
         real = _real_clip(match, fps, detector, known)
         yield _generated_pair(match, real, fps, detector)
-        if ground_truth:
+        if self.real:
             yield Pair(GROUND_TRUTH, real, real, _facts(match.id, match, len(real.frames)))
-            other = _real_clip(others[match], fps, detector, known) if match in others else real
+            other = _real_clip(self.other, fps, detector, known) if self.other else real
             if other is not real and other.frames.shape[1:] == real.frames.shape[1:]:
                 n_frames = min(len(other.frames), len(real.frames))
-                facts = _facts(others[match].id, match, n_frames)
+                facts = _facts(other.id, match, n_frames)
                 yield Pair(OTHER_REAL, _first(other, n_frames), _first(real, n_frames), facts)
+
+
+def named_groups(matches: Sequence[NamedPair], *, ground_truth: bool) -> list[NamedGroup]:
+    """The videos of two folders."""
+    others = partners({match: match.speaker for match in matches})
+    return [NamedGroup(match, ground_truth, others.get(match)) for match in matches]
 
 
 def _real_clip(match: NamedPair, fps: float, detector: LandmarkDetector, known: dict[str, Landmarks]) -> ScoredClip:

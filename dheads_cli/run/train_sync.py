@@ -22,8 +22,9 @@ from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import versions_of
 from dheads_cli.run.processes import current
 from dheads_cli.run.sync_report import REPORT, SHORT_FRAMES, make_report, show, write
+from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
+from dheads_cli.run.training_state import State, begin_or_resume, ema_weights
 
 CLIPS_AT_ONCE = 8  # in validation
 

@@ -46,11 +46,21 @@ class CPBD:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """CPBD of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> float | None:
+        """Mean over the frames; None where they are smaller than a block."""
         if min(clip.frames.shape[1:3]) < BLOCK_PX:
-            return {"CPBD note": f"frames smaller than a block of {BLOCK_PX} px: left out of CPBD"}
+            return None
         grays = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames[:: self.stride])
-        self._clips.append(float(np.mean([cpbd(np.asarray(gray, dtype=np.float64)) for gray in grays])))
-        return {"CPBD": self._clips[-1]}
+        return float(np.mean([cpbd(np.asarray(gray, dtype=np.float64)) for gray in grays]))
+
+    def add(self, measured: float | None) -> dict[str, float | str]:
+        """Take a clip's value in."""
+        if measured is None:
+            return {"CPBD note": f"frames smaller than a block of {BLOCK_PX} px: left out of CPBD"}
+        self._clips.append(measured)
+        return {"CPBD": measured}
 
     def compute(self) -> dict[str, float]:
         """Mean over clips."""

@@ -44,12 +44,22 @@ class Frechet:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Take a clip in; a distance is only of a set."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> tuple[str, Array, Array] | None:
+        """Speaker, generated and real embeddings [N, 128]; None without a face or a second frame."""
         place = mean_place(reference.landmarks)
         stride = self._csim.stride
         if place is None or len(clip.frames) <= stride:
+            return None
+        ours, real = (self._csim.embed(each.frames[::stride], place) for each in (clip, reference))
+        return clip.speaker, ours, real
+
+    def add(self, measured: tuple[str, Array, Array] | None) -> dict[str, float | str]:
+        """Take a clip's embeddings in."""
+        if measured is None:
             return {"face FD note": "no face in the real clip, or fewer than two frames: left out of face FD"}
-        embeddings = [self._csim.embed(each.frames[::stride], place) for each in (clip, reference)]
-        self._clips.append((clip.speaker, embeddings[0], embeddings[1]))
+        self._clips.append(measured)
         return {}
 
     def compute(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dheads_cli.data.align import has_face
 from dheads_cli.data.head_pose import head_pose
 from dheads_components.metrics.face_box import Box, mean_box, speaking_box
 from dheads_components.metrics.optical_flow import FLOW_PX, flow_magnitudes
@@ -38,17 +39,26 @@ class Liveliness:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Head turn, face flow and flicker of one clip; those that can't be measured are left out, with a note."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> dict[str, float]:
+        """What can be measured of one clip."""
         face = mean_box(reference.landmarks, reference.frames.shape)
         speaking = speaking_box(reference.landmarks, reference.frames.shape)
         if face is None or speaking is None or len(clip.frames) < MIN_FRAMES:
-            return {"liveliness note": "no face in the real clip, or a single frame: left out of liveliness"}
+            return {}
         values = {"face flow [px]": face_flow(clip.frames, face), "flicker": flicker(clip.frames, speaking)}
         turn = head_turn(clip.landmarks)
-        if turn is not None:
-            values = {"head turn [deg]": turn, **values}
-        self._clips.append(values)
-        note = {} if turn is not None else {"liveliness note": "a face in fewer than 2 frames: left out of head turn"}
-        return {**values, **note}
+        return values if turn is None else {"head turn [deg]": turn, **values}
+
+    def add(self, measured: dict[str, float]) -> dict[str, float | str]:
+        """Take a clip's values in."""
+        if not measured:
+            return {"liveliness note": "no face in the real clip, or a single frame: left out of liveliness"}
+        self._clips.append(measured)
+        turns = "head turn [deg]" in measured
+        note = {} if turns else {"liveliness note": "a face in fewer than 2 frames: left out of head turn"}
+        return {**measured, **note}
 
     def compute(self) -> dict[str, float]:
         """Means over clips."""
@@ -59,7 +69,7 @@ class Liveliness:
 
 def head_turn(landmarks: Landmarks) -> float | None:
     """Root of the summed variances of yaw, pitch and roll, degrees; None with a face in fewer than two frames."""
-    seen = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
+    seen = landmarks[has_face(landmarks)]
     if len(seen) < MIN_FRAMES:
         return None
     return float(np.sqrt(head_pose(seen).var(axis=0).sum()))

@@ -37,19 +37,29 @@ class Smoothness:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """OFM and F-MSE of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> dict[str, float]:
+        """The values; none of a single frame."""
         if len(clip.frames) < MIN_FRAMES:
-            return {"smoothness note": "a single frame: left out of smoothness"}
+            return {}
         flows = [(float(magnitude.mean()), jet_level(magnitude)) for magnitude in flow_magnitudes(clip.frames)]
         squares = list(squared_differences(clip.frames))
         true_flow, flow_as_released = np.mean(flows, axis=0)
         true_squares, squares_as_released = np.mean(squares, axis=0)
-        self._clips.append({
+        return {
             "OFM [px]": float(true_flow),
             "OFM as released": float(flow_as_released),
             "F-MSE": float(true_squares),
             "F-MSE as released": float(squares_as_released),
-        })  # fmt: skip
-        return {**self._clips[-1]}
+        }
+
+    def add(self, measured: dict[str, float]) -> dict[str, float | str]:
+        """Take a clip's values in."""
+        if not measured:
+            return {"smoothness note": "a single frame: left out of smoothness"}
+        self._clips.append(measured)
+        return {**measured}
 
     def compute(self) -> dict[str, float]:
         """Means over clips."""
