@@ -21,13 +21,13 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import load_model
 from dheads_cli.model.generate import to_uint8
-from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
+from dheads_cli.model.speech import spoken_windows
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.frames import chosen_settings, draw_frames
 from dheads_cli.run.identity import Identity, find_face, margins_of, read_identity, write_crop
-from dheads_cli.run.recording import as_file, levelled, read_speech
+from dheads_cli.run.recording import as_file, listen
 
 DEFAULT_MODEL = "small"
 DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
@@ -96,31 +96,32 @@ def animate(
     fps, rate = recipe.preprocess.fps, parts.audio_encoder.sample_rate
     seed = recipe.seed if seed is None else seed
     picture = read_identity(face, recipe.preprocess, frame)
-    with as_file(speech) as recording:
-        waveform = levelled(read_speech(recording, rate), rate, fps, settings.speech_dbfs)
-        n_frames = frames_of(len(waveform), fps, rate)
-        sound = media.fit_length(media.read_audio(recording, SOUND_RATE), samples_of(n_frames, fps, SOUND_RATE))
-    identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
-    if crop_preview:
-        write_crop(crop_preview, identity)
+    with as_file(speech) as path:
+        recording = listen(path, rate, fps)
+        outputs.check_seconds(out, recording.n_frames / fps)
+        identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
+        if crop_preview:
+            write_crop(crop_preview, identity)
 
-    consent.remind()
-    began = time.monotonic()
-    # All streams: the next 16 s of speech are encoded when the frame loop gets there.
-    embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
-    windows = stream_windows(embeddings, recipe.model.audio_context)
-    frames = draw_frames(recipe, parts, settings, identity.crop[None], windows, [seed])
-    show, shown = whole_photo(identity, recipe, size) if paste_back else alone(recipe, size)
-    tags = made_here(recipe.name, seed).tags(f"{face.stem} speaking")
-    with (
-        outputs.open_output(out, fps, shown, sound, SOUND_RATE, tags=tags, overwrite=overwrite) as video,
-        console.progress("animate", total=n_frames, unit="frames") as bar,
-    ):
-        for drawn in frames:
-            picture = show(to_uint8(drawn)[0].numpy())
-            video.write(marked(picture) if mark else picture)
-            bar.advance(1)
-    return report(out, recipe, seed, n_frames, max(shown), time.monotonic() - began)
+        consent.remind()
+        began = time.monotonic()
+        # All streams: the next 16 s of speech are encoded when the frame loop gets there.
+        heard = (torch.from_numpy(piece).to(target) for piece in recording.heard(settings.speech_dbfs))
+        context = recipe.model.audio_context
+        windows = spoken_windows(parts.audio_encoder, heard, recording.n_frames, fps, context)
+        frames = draw_frames(recipe, parts, settings, identity.crop[None], windows, [seed])
+        show, shown = whole_photo(identity, recipe, size) if paste_back else alone(recipe, size)
+        tags = made_here(recipe.name, seed).tags(f"{face.stem} speaking")
+        sound = recording.sound(SOUND_RATE)
+        with (
+            outputs.open_output(out, fps, shown, sound, SOUND_RATE, tags=tags, overwrite=overwrite) as video,
+            console.progress("animate", total=recording.n_frames, unit="frames") as bar,
+        ):
+            for drawn in frames:
+                picture = show(to_uint8(drawn)[0].numpy())
+                video.write(marked(picture) if mark else picture)
+                bar.advance(1)
+    return report(out, recipe, seed, recording.n_frames, max(shown), time.monotonic() - began)
 
 
 def report(out: str, recipe: Recipe, seed: int, n_frames: int, size: int, took_s: float) -> dict[str, Any]:
