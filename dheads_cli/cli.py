@@ -111,6 +111,9 @@ def animate(
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
     trust: Trust = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a video that was broken off, to the bytes of an unbroken run.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -138,6 +141,7 @@ def animate(
         paste_back=paste_back,
         crop_preview=crop_preview,
         mark=mark,
+        resume=resume,
         overwrite=overwrite,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +71,15 @@ def check_seconds(out: str, seconds: float) -> None:
     """
     if Path(out).suffix.lower() == GIF and not is_folder(out) and seconds > MAX_GIF_S:
         raise DheadsError(f"{out}: a GIF lasts at most {MAX_GIF_S:.0f} s, not {seconds:.0f}; take .mp4 or .webm.")
+
+
+def remove_parts(out: str) -> None:
+    """Remove the unfinished files that a killed run has left of a video."""
+    place = Path(out)
+    folder, name = (place, "") if is_folder(out) else (place.parent, rf"\.{re.escape(place.name)}")
+    for part in folder.iterdir() if folder.is_dir() else ():
+        if re.fullmatch(name + r"\.\d+\.part", part.name):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def open_output(

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from dheads_cli import console, registry
 from dheads_cli.data import media, outputs
-from dheads_cli.data.mark import marked
-from dheads_cli.data.paste import PasteBack
-from dheads_cli.data.provenance import made_here
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import load_model
-from dheads_cli.model.generate import to_uint8
-from dheads_cli.model.speech import spoken_windows
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
-from dheads_cli.run.frames import chosen_settings, draw_frames
-from dheads_cli.run.identity import Identity, find_face, margins_of, read_identity, write_crop
+from dheads_cli.run.animate_clip import Artist, Clip, Drawing, way_to_show
+from dheads_cli.run.frames import chosen_settings
+from dheads_cli.run.identity import find_face, read_identity, write_crop
+from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
 from dheads_cli.run.recording import as_file, listen
 
 DEFAULT_MODEL = "small"
-DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
-DEFAULT_LONGEST = 1280  # px of the longer side of a whole photo's video
 MAX_SIZE = 4096  # px: more than H.264 players show
-SOFT_FROM = 2.0  # px of a whole photo for one px of its face, from which the face looks softer than the photo
-SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
 
 
 def animate(
@@ -54,6 +43,7 @@ def animate(
     paste_back: bool = False,
     crop_preview: Path | None = None,
     mark: bool = False,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make the video.
@@ -76,6 +66,7 @@ def animate(
         paste_back: put the face back into the whole photo.
         crop_preview: a PNG to write with the crop that the model gets.
         mark: draw a visible mark into the corner of each frame.
+        resume: go on with the frames that a run that was broken off has left, to the bytes of an unbroken one.
         overwrite: replace `out`.
 
     Returns:
@@ -85,60 +76,82 @@ def animate(
         DheadsError: any input can't be used; nothing is written then.
     """
     check_places(out, crop_preview, overwrite=overwrite)
+    if resume and out == outputs.STDOUT:
+        raise DheadsError("--resume: what went into a stream is gone; name a file with -o")
     if any(text.startswith("sample.batch_size") for text in sets):
         raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; `dheads sample` draws several")
     if size is not None and (size % 2 or not 16 <= size <= MAX_SIZE):
         raise DheadsError(f"--size {size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
     target = choose_device(device)
     trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
-    recipe, parts = trained.recipe, trained.parts
-    settings = chosen_settings(trained, sampler, motion_noise, sets)
-    fps, rate = recipe.preprocess.fps, parts.audio_encoder.sample_rate
-    seed = recipe.seed if seed is None else seed
+    recipe = trained.recipe
+    artist = Artist.of(trained, chosen_settings(trained, sampler, motion_noise, sets), target)
+    fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
     picture = read_identity(face, recipe.preprocess, frame)
     with as_file(speech) as path:
-        recording = listen(path, rate, fps)
+        recording = listen(path, artist.rate, fps)
         outputs.check_seconds(out, recording.n_frames / fps)
         identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
         if crop_preview:
             write_crop(crop_preview, identity)
+        show, shown = way_to_show(identity, recipe, size, paste_back=paste_back, mark=mark)
+        clip = Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, shown)
 
         consent.remind()
         began = time.monotonic()
-        # All streams: the next 16 s of speech are encoded when the frame loop gets there.
-        heard = (torch.from_numpy(piece).to(target) for piece in recording.heard(settings.speech_dbfs))
-        context = recipe.model.audio_context
-        windows = spoken_windows(parts.audio_encoder, heard, recording.n_frames, fps, context)
-        frames = draw_frames(recipe, parts, settings, identity.crop[None], windows, [seed])
-        show, shown = whole_photo(identity, recipe, size) if paste_back else alone(recipe, size)
-        tags = made_here(recipe.name, seed).tags(f"{face.stem} speaking")
-        sound = recording.sound(SOUND_RATE)
-        with (
-            outputs.open_output(out, fps, shown, sound, SOUND_RATE, tags=tags, overwrite=overwrite) as video,
-            console.progress("animate", total=recording.n_frames, unit="frames") as bar,
-        ):
-            for drawn in frames:
-                picture = show(to_uint8(drawn)[0].numpy())
-                video.write(marked(picture) if mark else picture)
+        drawing = Drawing(clip, artist, resume=resume, overwrite=overwrite)
+        tell_of_kept(drawing, resume)
+        with drawing, progress_of(drawing) as bar:
+            for window in drawing.windows():
+                drawing.take(artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
                 bar.advance(1)
-    return report(out, recipe, seed, recording.n_frames, max(shown), time.monotonic() - began)
+    return report(clip, recipe, drawing.n_before, time.monotonic() - began)
 
 
-def report(out: str, recipe: Recipe, seed: int, n_frames: int, size: int, took_s: float) -> dict[str, Any]:
-    """Tell people and scripts what was made; `size` is the longer side, px."""
+def progress_of(drawing: Drawing) -> AbstractContextManager[console.Bar]:
+    """The progress of drawing one clip; frames that were kept do not count for its speed."""
+    total = drawing.clip.recording.n_frames
+    return console.progress("animate", total=total, unit="frames", done=drawing.n_before)
+
+
+def tell_of_kept(drawing: Drawing, resume: bool) -> None:
+    """Say what becomes of the frames that a run that was broken off has left."""
+    out, total = drawing.clip.out, drawing.clip.recording.n_frames
+    if drawing.n_before:
+        console.info(f"{out}: goes on after frame {drawing.n_before} of {total}")
+    elif resume:
+        console.info(f"{out}: no frames are kept from another run, so it begins at its first")
+    elif out != outputs.STDOUT and (n_kept := n_left(out)):
+        console.warn(
+            f"{out}: {n_kept} frames are kept from a run that was broken off, and this one begins anew; to go on with "
+            f"them press Ctrl-C and add --resume (they are replaced when the first {SAVE_EVERY_S:.0f} s are drawn)"
+        )
+
+
+def report(clip: Clip, recipe: Recipe, n_before: int, took_s: float) -> dict[str, Any]:
+    """Tell people and scripts what was made.
+
+    Args:
+        clip: the clip.
+        recipe: of the model.
+        n_before: frames that another run had drawn.
+        took_s: what the others took.
+    """
+    out, n_frames, n_drawn = clip.out, clip.recording.n_frames, clip.recording.n_frames - n_before
     seconds = n_frames / recipe.preprocess.fps
     made = {
         "out": out,
         "frames": n_frames,
         "seconds": round(seconds, 3),
-        "size": size,
+        "size": max(clip.size),
         "model": recipe.name,
-        "seed": seed,
+        "seed": clip.seed,
         "took_s": round(took_s, 2),
-        "frames_per_s": round(n_frames / took_s, 2),
+        "frames_per_s": round(n_drawn / took_s, 2),
+        "frames_before": n_before,
     }
     place = "the stream" if out == outputs.STDOUT else out
-    console.info(f"{place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_frames / took_s:.1f} frames/s)")
+    console.info(f"{place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_drawn / took_s:.1f} frames/s)")
     console.result(made)
     return made
 
@@ -154,32 +167,3 @@ def check_places(out: str, crop_preview: Path | None, *, overwrite: bool) -> Non
         raise DheadsError("-o - and --json both need standard output: name a file, or leave out --json")
     if crop_preview:
         media.check_target(crop_preview, overwrite=overwrite, suffixes=(".png",))
-
-
-Show = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a drawn frame [S, S, 3] -> a frame of the video [H, W, 3]
-
-
-def alone(recipe: Recipe, size: int | None) -> tuple[Show, tuple[int, int]]:
-    """Show the crop by itself; also returns the video's (width, height) px."""
-    size = size or max(DEFAULT_SIZE, recipe.model.size)
-    return lambda drawn: scaled(drawn, size), (size, size)
-
-
-def whole_photo(identity: Identity, recipe: Recipe, longest: int | None) -> tuple[Show, tuple[int, int]]:
-    """Show the whole photo with the crop in its place; also returns the video's (width, height) px."""
-    margins = margins_of(recipe.preprocess)
-    paste = PasteBack(identity.picture, identity.transform, recipe.model.size, margins, longest or DEFAULT_LONGEST)
-    if paste.enlarged > SOFT_FROM:
-        console.warn(
-            f"the face is drawn in {recipe.model.size} px and enlarged {paste.enlarged:.1f} times: it will be softer "
-            "than the photo around it (a smaller --size helps)"
-        )
-    return paste, paste.size
-
-
-def scaled(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A frame uint8 [S, S, 3] in another size: by Lanczos up, by the mean over pixels down."""
-    if picture.shape[0] == size:
-        return picture
-    way = cv2.INTER_LANCZOS4 if size > picture.shape[0] else cv2.INTER_AREA
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=way), np.uint8)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
-from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate, to_uint8
+from dheads_cli.model.generate import Continuity, Drawer, NoiseStreams, draw_all, from_uint8, to_uint8
 from dheads_cli.model.guidance import Guidance
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe import Recipe, Sample
@@ -86,18 +86,26 @@ def draw_frames(
     Yields:
         One frame of each clip [B, 3, H, W] in [-1, 1], as soon as it is drawn.
     """
+    drawer = drawer_of(recipe, parts, settings)
     device = next(parts.unet.parameters()).device
-    return generate(
+    frame = from_uint8(torch.from_numpy(identity).to(device))
+    return draw_all(drawer, frame, drawer.begin(frame), windows, NoiseStreams(seeds, device))
+
+
+def drawer_of(recipe: Recipe, parts: Parts, settings: Sample) -> Drawer:
+    """What draws the frames of a model.
+
+    Args:
+        recipe, parts, settings: see draw_frames.
+    """
+    return Drawer(
         parts.unet,
         parts.schedule,
         build_component("samplers", settings.sampler),
         recipe.model.prediction,
-        from_uint8(torch.from_numpy(identity).to(device)),
-        windows,
-        continuity=continuity_of(settings),
-        noise=NoiseStreams(seeds, device),
-        guidance=Guidance(settings.guidance.model_dump()),
-        precision=choose_precision(recipe.train.precision, device),
+        continuity_of(settings),
+        Guidance(settings.guidance.model_dump()),
+        choose_precision(recipe.train.precision, next(parts.unet.parameters()).device),
     )
 
 
