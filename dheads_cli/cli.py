@@ -79,8 +79,12 @@ def _root(
 
 @app.command()
 def animate(
-    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.")],
-    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it; - is stdin.")],
+    face: Annotated[
+        Path | None, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.", show_default=False)
+    ] = None,
+    speech: Annotated[
+        Path | None, typer.Argument(help="Recording of speech, or a video with it; - is stdin.", show_default=False)
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -111,6 +115,10 @@ def animate(
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
     trust: Trust = False,
+    batch: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="In place of FACE SPEECH -o: a file with the columns face,speech,out."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a video that was broken off, to the bytes of an unbroken run.")
     ] = False,
@@ -120,9 +128,24 @@ def animate(
 ) -> None:
     """Make the face in a photo speak. The video has the recording's sound.
 
-    Example: dheads animate face.jpg talk.wav -o out.mp4
+    Examples: dheads animate face.jpg talk.wav -o out.mp4;  dheads animate --batch jobs.csv
     """
     chosen = component_of("samplers", sampler, "--sampler")
+    if batch is not None:
+        single = {"FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
+                  "--crop-preview": crop_preview}  # fmt: skip
+        if given := [name for name, value in single.items() if value is not None]:
+            raise DheadsError(f"--batch: {given[0]} is of a single video; {batch} says what each job takes")
+        from dheads_cli.run.animate_batch import animate_batch
+        from dheads_cli.run.animate_clip import Look
+
+        animate_batch(
+            batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise, sets=sets or [],
+            look=Look(size, paste_back, mark), resume=resume, overwrite=overwrite,
+        )  # fmt: skip
+        return
+    if face is None or speech is None:
+        raise DheadsError("FACE and SPEECH are missing: dheads animate face.jpg talk.wav -o out.mp4")
     from dheads_cli.run.animate import animate as run
 
     run(

@@ -37,7 +37,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(model: Path, speech: Path, out: str) -> list[str]:
-    settings = ["--set", "sample.sampler.steps=1", "--set", "sample.warm_start=0.6", "--set", "sample.stabilize_every=7"]  # what looks back
+    looking_back = ["--set", "sample.warm_start=0.6", "--set", "sample.stabilize_every=7"]
+    settings = ["--set", "sample.sampler.steps=1", *looking_back]
     return ["animate", str(FACE), str(speech), "-o", out, "--model", str(model), "--size", "32", *settings]
 
 

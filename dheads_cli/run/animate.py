@@ -8,22 +8,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from dheads_cli import console, registry
+from dheads_cli import console
 from dheads_cli.data import media, outputs
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import choose_device
-from dheads_cli.model.checkpoint import load_model
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
-from dheads_cli.run.animate_clip import Artist, Clip, Drawing, way_to_show
-from dheads_cli.run.frames import chosen_settings
+from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
 from dheads_cli.run.identity import find_face, read_identity, write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
 from dheads_cli.run.recording import as_file, listen
-
-DEFAULT_MODEL = "small"
-MAX_SIZE = 4096  # px: more than H.264 players show
 
 
 def animate(
@@ -79,13 +73,11 @@ def animate(
     if resume and out == outputs.STDOUT:
         raise DheadsError("--resume: what went into a stream is gone; name a file with -o")
     if any(text.startswith("sample.batch_size") for text in sets):
-        raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; `dheads sample` draws several")
-    if size is not None and (size % 2 or not 16 <= size <= MAX_SIZE):
-        raise DheadsError(f"--size {size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
-    target = choose_device(device)
-    trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
-    recipe = trained.recipe
-    artist = Artist.of(trained, chosen_settings(trained, sampler, motion_noise, sets), target)
+        raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; several are with --batch")
+    look = Look(size, paste_back, mark)
+    look.check()
+    artist = ready(model, device, sampler, motion_noise, sets)
+    recipe = artist.trained.recipe
     fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
     picture = read_identity(face, recipe.preprocess, frame)
     with as_file(speech) as path:
@@ -94,7 +86,7 @@ def animate(
         identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
         if crop_preview:
             write_crop(crop_preview, identity)
-        show, shown = way_to_show(identity, recipe, size, paste_back=paste_back, mark=mark)
+        show, shown = way_to_show(identity, recipe, look)
         clip = Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, shown)
 
         consent.remind()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,22 +14,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dheads_cli import console
+from dheads_cli import console, registry
 from dheads_cli.data import outputs
 from dheads_cli.data.mark import marked
 from dheads_cli.data.paste import PasteBack
 from dheads_cli.data.provenance import Provenance, made_here
-from dheads_cli.model.checkpoint import Trained
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import choose_device
+from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.model.generate import Drawer, NoiseStreams, from_uint8, to_uint8
 from dheads_cli.model.speech import spoken_windows
 from dheads_cli.recipe import Recipe, Sample
-from dheads_cli.run.frames import drawer_of
+from dheads_cli.recipe_section import Component
+from dheads_cli.run.frames import chosen_settings, drawer_of
 from dheads_cli.run.identity import Identity, margins_of
 from dheads_cli.run.kept_frames import Inputs, KeptFrames
 from dheads_cli.run.recording import Recording
 
+DEFAULT_MODEL = "small"
 DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
 DEFAULT_LONGEST = 1280  # px of the longer side of a whole photo's video
+MAX_SIZE = 4096  # px: more than H.264 players show
 SOFT_FROM = 2.0  # px of a whole photo for one px of its face, from which the face looks softer than the photo
 SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
 
@@ -52,15 +57,48 @@ class Artist:
     device: torch.device
     drawer: Drawer
 
-    @classmethod
-    def of(cls, trained: Trained, settings: Sample, device: torch.device) -> Artist:
-        """With the sampler that the settings name."""
-        return cls(trained, settings, device, drawer_of(trained.recipe, trained.parts, settings))
-
     @property
     def rate(self) -> int:
         """Hz that the network hears speech at."""
         return self.trained.parts.audio_encoder.sample_rate
+
+
+def ready(
+    model: str | None, device: str, sampler: Component | None, motion_noise: float | None, sets: Sequence[str]
+) -> Artist:
+    """The model that draws, see animate.
+
+    Raises:
+        DheadsError: there is no such model or device, or a setting is wrong.
+    """
+    target = choose_device(device)
+    trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
+    settings = chosen_settings(trained, sampler, motion_noise, sets)
+    return Artist(trained, settings, target, drawer_of(trained.recipe, trained.parts, settings))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a video looks.
+
+    Attributes:
+        size: width and height, px, see animate.
+        paste_back: put the face back into the whole photo.
+        mark: draw a visible mark into the corner of each frame.
+    """
+
+    size: int | None = None
+    paste_back: bool = False
+    mark: bool = False
+
+    def check(self) -> None:
+        """Refuse a size that players don't show.
+
+        Raises:
+            DheadsError: it is one.
+        """
+        if self.size is not None and (self.size % 2 or not 16 <= self.size <= MAX_SIZE):
+            raise DheadsError(f"--size {self.size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
 
 
 @dataclass(frozen=True)
@@ -169,20 +207,16 @@ class Drawing:
             console.info(f"{self.clip.out}: {self._keeper.n_frames} frames are kept; --resume goes on with them")
 
 
-def way_to_show(
-    identity: Identity, recipe: Recipe, size: int | None, *, paste_back: bool, mark: bool
-) -> tuple[Show, tuple[int, int]]:
+def way_to_show(identity: Identity, recipe: Recipe, look: Look) -> tuple[Show, tuple[int, int]]:
     """How drawn frames become those of the video, and the video's (width, height) px.
 
     Args:
         identity: who speaks.
         recipe: of the model.
-        size: of the video, see animate.
-        paste_back: show the whole photo.
-        mark: draw the visible mark.
+        look: of the video.
     """
-    show, shown = whole_photo(identity, recipe, size) if paste_back else alone(recipe, size)
-    return (lambda drawn: marked(show(drawn))) if mark else show, shown
+    show, shown = whole_photo(identity, recipe, look.size) if look.paste_back else alone(recipe, look.size)
+    return (lambda drawn: marked(show(drawn))) if look.mark else show, shown
 
 
 def alone(recipe: Recipe, size: int | None) -> tuple[Show, tuple[int, int]]:
