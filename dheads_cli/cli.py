@@ -19,6 +19,7 @@ from dheads_cli.cli_options import (
     Json,
     MotionNoise,
     Overwrite,
+    QualityName,
     Quiet,
     RecipeRef,
     SamplerText,
@@ -27,6 +28,7 @@ from dheads_cli.cli_options import (
     Sets,
     Trust,
     component_of,
+    quality_of,
 )
 from dheads_cli.cli_recipe import recipe_app
 from dheads_cli.cli_samples import ablate, drift, evaluate, sample, turing_test
@@ -111,6 +113,7 @@ def animate(
     mark: Annotated[bool, typer.Option("--mark", help="Write SYNTHETIC into the corner of every frame.")] = False,
     device: Device = "auto",
     seed: Seed = None,
+    quality: QualityName = None,
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
@@ -131,6 +134,7 @@ def animate(
     Examples: dheads animate face.jpg talk.wav -o out.mp4;  dheads animate --batch jobs.csv
     """
     chosen = component_of("samplers", sampler, "--sampler")
+    chosen_quality = quality_of(quality)
     if batch is not None:
         single = {"FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
                   "--crop-preview": crop_preview}  # fmt: skip
@@ -140,8 +144,8 @@ def animate(
         from dheads_cli.run.animate_clip import Look
 
         animate_batch(
-            batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise, sets=sets or [],
-            look=Look(size, paste_back, mark), resume=resume, overwrite=overwrite,
+            batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
+            quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume, overwrite=overwrite,
         )  # fmt: skip
         return
     if face is None or speech is None:
@@ -158,6 +162,7 @@ def animate(
         seed=seed,
         sampler=chosen,
         motion_noise=motion_noise,
+        quality=chosen_quality,
         sets=sets or [],
         frame=frame,
         size=size,

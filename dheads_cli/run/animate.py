@@ -15,6 +15,7 @@ from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
+from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import find_face, read_identity, write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
 from dheads_cli.run.recording import as_file, listen
@@ -32,6 +33,7 @@ def animate(
     seed: int | None = None,
     sampler: Component | None = None,
     motion_noise: float | None = None,
+    quality: Quality = "normal",
     sets: Sequence[str] = (),
     size: int | None = None,
     paste_back: bool = False,
@@ -52,8 +54,9 @@ def animate(
         frame: this frame of a film, from 0.
         device: torch device or "auto".
         seed: of the random draws; None is the recipe's.
-        sampler: None is the recipe's.
+        sampler: None is the recipe's for the quality.
         motion_noise: None is the recipe's.
+        quality: which of the recipe's samplers: a quick one, the usual one, or the best.
         sets: `sample.KEY=VALUE` each, in place of the recipe's.
         size: width and height of the video, px, even; None is 256, or the model's size where that is larger. With
             paste_back, its longer side at most; None is 1280.
@@ -76,7 +79,7 @@ def animate(
         raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; several are with --batch")
     look = Look(size, paste_back, mark)
     look.check()
-    artist = ready(model, device, sampler, motion_noise, sets)
+    artist = ready(model, device, sampler, motion_noise, sets, quality)
     recipe = artist.trained.recipe
     fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
     picture = read_identity(face, recipe.preprocess, frame)

@@ -23,6 +23,7 @@ from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Artist, Clip, Drawing, Look, ready, way_to_show
 from dheads_cli.run.animate_jobs import Job, Problems, check_places, read_jobs, was_made
+from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import Identity, find_face, read_identity
 from dheads_cli.run.recording import Recording, listen
 
@@ -55,6 +56,7 @@ def animate_batch(
     seed: int | None = None,
     sampler: Component | None = None,
     motion_noise: float | None = None,
+    quality: Quality = "normal",
     sets: Sequence[str] = (),
     look: Look,
     resume: bool = False,
@@ -64,8 +66,8 @@ def animate_batch(
 
     Args:
         path: the CSV file, see animate_jobs.
-        model, device, sampler, motion_noise, sets: see animate. `sample.batch_size` frames are drawn at a time, each
-            of another video.
+        model, device, sampler, motion_noise, quality, sets: see animate. `sample.batch_size` frames are drawn at a
+            time, each of another video.
         seed: of the random draws of jobs that name none; None is the recipe's.
         look: of all videos.
         resume: leave out jobs whose video is there already, and go on with those that were broken off.
@@ -79,7 +81,7 @@ def animate_batch(
     """
     look.check()
     jobs, problems = read_jobs(path), Problems(path)
-    artist = ready(model, device, sampler, motion_noise, sets)
+    artist = ready(model, device, sampler, motion_noise, sets, quality)
     seed = artist.trained.recipe.seed if seed is None else seed
     outcomes = {job.line: Outcome(job) for job in jobs}
     if resume:

@@ -26,7 +26,7 @@ from dheads_cli.model.generate import Drawer, NoiseStreams, from_uint8, to_uint8
 from dheads_cli.model.speech import spoken_windows
 from dheads_cli.recipe import Recipe, Sample
 from dheads_cli.recipe_section import Component
-from dheads_cli.run.frames import chosen_settings, drawer_of
+from dheads_cli.run.frames import Quality, chosen_settings, drawer_of
 from dheads_cli.run.identity import Identity, margins_of
 from dheads_cli.run.kept_frames import Inputs, KeptFrames
 from dheads_cli.run.recording import Recording
@@ -64,7 +64,12 @@ class Artist:
 
 
 def ready(
-    model: str | None, device: str, sampler: Component | None, motion_noise: float | None, sets: Sequence[str]
+    model: str | None,
+    device: str,
+    sampler: Component | None,
+    motion_noise: float | None,
+    sets: Sequence[str],
+    quality: Quality,
 ) -> Artist:
     """The model that draws, see animate.
 
@@ -73,7 +78,7 @@ def ready(
     """
     target = choose_device(device)
     trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
-    settings = chosen_settings(trained, sampler, motion_noise, sets)
+    settings = chosen_settings(trained, sampler, motion_noise, sets, quality)
     return Artist(trained, settings, target, drawer_of(trained.recipe, trained.parts, settings))
 
 
