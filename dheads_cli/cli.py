@@ -118,6 +118,10 @@ def animate(
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
     trust: Trust = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the newest frame in the terminal.")] = False,
+    preview_gif: Annotated[
+        Path | None, typer.Option(metavar="GIF", help="Also write a GIF that grows while the video is drawn.")
+    ] = None,
     batch: Annotated[
         Path | None,
         typer.Option(metavar="CSV", help="In place of FACE SPEECH -o: a file with the columns face,speech,out."),
@@ -136,8 +140,10 @@ def animate(
     chosen = component_of("samplers", sampler, "--sampler")
     chosen_quality = quality_of(quality)
     if batch is not None:
-        single = {"FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
-                  "--crop-preview": crop_preview}  # fmt: skip
+        single = {
+            "FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
+            "--crop-preview": crop_preview, "--preview": preview or None, "--preview-gif": preview_gif,
+        }  # fmt: skip
         if given := [name for name, value in single.items() if value is not None]:
             raise DheadsError(f"--batch: {given[0]} is of a single video; {batch} says what each job takes")
         from dheads_cli.run.animate_batch import animate_batch
@@ -145,7 +151,8 @@ def animate(
 
         animate_batch(
             batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
-            quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume, overwrite=overwrite,
+            quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
+            overwrite=overwrite,
         )  # fmt: skip
         return
     if face is None or speech is None:
@@ -169,6 +176,8 @@ def animate(
         paste_back=paste_back,
         crop_preview=crop_preview,
         mark=mark,
+        preview=preview,
+        preview_gif=preview_gif,
         resume=resume,
         overwrite=overwrite,
     )

@@ -18,6 +18,7 @@ from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import find_face, read_identity, write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
+from dheads_cli.run.preview import GifPreview, Preview, TerminalPreview
 from dheads_cli.run.recording import as_file, listen
 
 
@@ -39,6 +40,8 @@ def animate(
     paste_back: bool = False,
     crop_preview: Path | None = None,
     mark: bool = False,
+    preview: bool = False,
+    preview_gif: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -63,6 +66,8 @@ def animate(
         paste_back: put the face back into the whole photo.
         crop_preview: a PNG to write with the crop that the model gets.
         mark: draw a visible mark into the corner of each frame.
+        preview: show the newest frame in the terminal.
+        preview_gif: a GIF to write while the video is drawn, with frames from its first to the newest.
         resume: go on with the frames that a run that was broken off has left, to the bytes of an unbroken one.
         overwrite: replace `out`.
 
@@ -72,16 +77,18 @@ def animate(
     Raises:
         DheadsError: any input can't be used; nothing is written then.
     """
-    check_places(out, crop_preview, overwrite=overwrite)
+    check_places(out, crop_preview, preview_gif, overwrite=overwrite)
     if resume and out == outputs.STDOUT:
         raise DheadsError("--resume: what went into a stream is gone; name a file with -o")
     if any(text.startswith("sample.batch_size") for text in sets):
         raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; several are with --batch")
+    previews: list[Preview] = [TerminalPreview()] if preview else []
     look = Look(size, paste_back, mark)
     look.check()
     artist = ready(model, device, sampler, motion_noise, sets, quality)
     recipe = artist.trained.recipe
     fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
+    previews += [GifPreview(preview_gif, fps)] if preview_gif else []
     picture = read_identity(face, recipe.preprocess, frame)
     with as_file(speech) as path:
         recording = listen(path, artist.rate, fps)
@@ -94,19 +101,20 @@ def animate(
 
         consent.remind()
         began = time.monotonic()
-        drawing = Drawing(clip, artist, resume=resume, overwrite=overwrite)
+        drawing = Drawing(clip, artist, resume=resume, overwrite=overwrite, previews=previews)
         tell_of_kept(drawing, resume)
-        with drawing, progress_of(drawing) as bar:
+        with drawing, progress_of(drawing, previews) as bar:
             for window in drawing.windows():
                 drawing.take(artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
                 bar.advance(1)
     return report(clip, recipe, drawing.n_before, time.monotonic() - began)
 
 
-def progress_of(drawing: Drawing) -> AbstractContextManager[console.Bar]:
+def progress_of(drawing: Drawing, previews: Sequence[Preview]) -> AbstractContextManager[console.Bar]:
     """The progress of drawing one clip; frames that were kept do not count for its speed."""
     total = drawing.clip.recording.n_frames
-    return console.progress("animate", total=total, unit="frames", done=drawing.n_before)
+    above = next((each for each in previews if isinstance(each, TerminalPreview)), None)
+    return console.progress("animate", total=total, unit="frames", done=drawing.n_before, above=above)
 
 
 def tell_of_kept(drawing: Drawing, resume: bool) -> None:
@@ -151,7 +159,7 @@ def report(clip: Clip, recipe: Recipe, n_before: int, took_s: float) -> dict[str
     return made
 
 
-def check_places(out: str, crop_preview: Path | None, *, overwrite: bool) -> None:
+def check_places(out: str, crop_preview: Path | None, preview_gif: Path | None, *, overwrite: bool) -> None:
     """Refuse, before any work, places that can't be written to.
 
     Raises:
@@ -162,3 +170,7 @@ def check_places(out: str, crop_preview: Path | None, *, overwrite: bool) -> Non
         raise DheadsError("-o - and --json both need standard output: name a file, or leave out --json")
     if crop_preview:
         media.check_target(crop_preview, overwrite=overwrite, suffixes=(".png",))
+    if preview_gif:
+        media.check_target(preview_gif, overwrite=overwrite, suffixes=(".gif",))
+        if preview_gif.resolve() == Path(out).resolve():
+            raise DheadsError(f"--preview-gif {preview_gif} is the video's own place: name another file")

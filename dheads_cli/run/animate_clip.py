@@ -29,6 +29,7 @@ from dheads_cli.recipe_section import Component
 from dheads_cli.run.frames import Quality, chosen_settings, drawer_of
 from dheads_cli.run.identity import Identity, margins_of
 from dheads_cli.run.kept_frames import Inputs, KeptFrames
+from dheads_cli.run.preview import Preview
 from dheads_cli.run.recording import Recording
 
 DEFAULT_MODEL = "small"
@@ -141,6 +142,7 @@ class Drawing:
         artist: by whom.
         resume: go on after the frames that a run that was broken off has left.
         overwrite: replace what is at the video's place.
+        previews: are shown each frame that is drawn.
 
     Attributes:
         identity: [1, 3, S, S].
@@ -148,8 +150,16 @@ class Drawing:
         noise: of the clip.
     """
 
-    def __init__(self, clip: Clip, artist: Artist, *, resume: bool = False, overwrite: bool = False) -> None:
-        self.clip, self.artist, self._overwrite = clip, artist, overwrite
+    def __init__(
+        self,
+        clip: Clip,
+        artist: Artist,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        previews: Sequence[Preview] = (),
+    ) -> None:
+        self.clip, self.artist, self._overwrite, self._previews = clip, artist, overwrite, previews
         self.identity = from_uint8(torch.from_numpy(clip.crop[None]).to(artist.device))
         self.past = artist.drawer.begin(self.identity)
         self.noise = NoiseStreams([clip.seed], artist.device)
@@ -182,6 +192,8 @@ class Drawing:
         self._video.write(self.clip.show(drawn))
         if self._keeper:
             self._keeper.keep(drawn, self.past, self.noise)
+        for preview in self._previews:
+            preview.show(drawn)
 
     def __enter__(self) -> Self:
         clip, recording = self.clip, self.clip.recording
@@ -206,6 +218,8 @@ class Drawing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+        for preview in self._previews if kind is None else ():
+            preview.finish()
         if self._keeper and kind is None:
             self._keeper.remove()
         elif self._keeper and self._keeper.n_frames:
