@@ -25,6 +25,7 @@ from dheads_cli.run.animate_clip import Artist, Clip, Drawing, Look, ready, way_
 from dheads_cli.run.animate_jobs import Job, Problems, check_places, read_jobs, was_made
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import Identity, find_face, read_identity
+from dheads_cli.run.kept_frames import n_left
 from dheads_cli.run.recording import Recording, listen
 
 
@@ -93,6 +94,8 @@ def animate_batch(
     check_places(to_do, problems, overwrite=overwrite)
     clips = prepare(to_do, artist, seed, look, problems)
     problems.told()
+    if not resume and (n_broken := sum(n_left(job.out) > 0 for job in to_do)):
+        console.warn(f"{n_broken} videos were broken off, and all begin anew; --resume goes on with them")
 
     consent.remind()
     began = time.monotonic()
