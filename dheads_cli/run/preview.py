@@ -73,7 +73,8 @@ class TerminalPreview:
         if self._picture is not None and not self._segments:
             width, height = console.size
             columns = max(2, min(MAX_COLUMNS, width, 2 * (height - 4)) // 2 * 2)
-            self._segments = half_blocks(cv2.resize(self._picture, (columns, columns), interpolation=cv2.INTER_AREA))
+            small = cv2.resize(self._picture, (columns, columns), interpolation=cv2.INTER_AREA)
+            self._segments = half_blocks(np.asarray(small, np.uint8))
         yield from self._segments
 
 
@@ -135,4 +136,4 @@ def _in_256_colours(drawn: NDArray[np.uint8]) -> Image.Image:
     picture = Image.fromarray(drawn)
     if max(picture.size) > GIF_PX:
         picture = picture.resize((GIF_PX, GIF_PX), Image.Resampling.BOX)
-    return picture.quantize(256, dither=Image.Dither.NONE)
+    return picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)  # 0.2 ms, not 13
