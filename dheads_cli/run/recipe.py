@@ -60,8 +60,8 @@ def components_of(recipe: AnyRecipe) -> list[tuple[str, Component]]:
     found = []
     for path in COMPONENT_PATHS:
         section, key = path.split(".")
-        value = getattr(getattr(recipe, section, None), key, [])
-        found += [(path, item) for item in (value if isinstance(value, list) else [value])]
+        value = getattr(getattr(recipe, section, None), key, None)
+        found += [(path, item) for item in (value if isinstance(value, list) else [value]) if item is not None]
     return found
 
 
