@@ -36,8 +36,13 @@ def test_a_still_has_no_motion_and_yet_a_level_as_released() -> None:
     still = scores(np.repeat(texture(128, 128)[None], 3, axis=0))
     assert still["OFM [px]"] < 0.01
     assert still["F-MSE"] == still["F-MSE as released"] == 0
-    # (128, 0, 0), the colour of no flow, and a little for what Farneback finds between equal frames: METHOD says 44.2
-    assert still["OFM as released"] == pytest.approx(44.2, abs=0.5)
+    # (128, 0, 0), the colour of no flow, and a little for what Farneback finds between equal frames, which depends on
+    # the picture and on OpenCV's release: the paper's authors' still has 44.2
+    assert 128 / 3 < still["OFM as released"] < 46
+
+
+def test_a_flat_still_has_the_colour_of_no_flow_as_released() -> None:
+    assert scores(np.full((3, 128, 128, 3), 90, np.uint8))["OFM as released"] == pytest.approx(128 / 3)
     assert jet_level(np.zeros((8, 8), np.float32)) == pytest.approx(128 / 3)
 
 
