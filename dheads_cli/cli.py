@@ -19,6 +19,7 @@ from dheads_cli.cli_options import (
     Json,
     MotionNoise,
     Overwrite,
+    QualityName,
     Quiet,
     RecipeRef,
     SamplerText,
@@ -27,6 +28,7 @@ from dheads_cli.cli_options import (
     Sets,
     Trust,
     component_of,
+    quality_of,
 )
 from dheads_cli.cli_recipe import recipe_app
 from dheads_cli.cli_samples import ablate, drift, evaluate, sample, turing_test
@@ -79,8 +81,12 @@ def _root(
 
 @app.command()
 def animate(
-    face: Annotated[Path, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.")],
-    speech: Annotated[Path, typer.Argument(help="Recording of speech, or a video with it; - is stdin.")],
+    face: Annotated[
+        Path | None, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.", show_default=False)
+    ] = None,
+    speech: Annotated[
+        Path | None, typer.Argument(help="Recording of speech, or a video with it; - is stdin.", show_default=False)
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -107,19 +113,50 @@ def animate(
     mark: Annotated[bool, typer.Option("--mark", help="Write SYNTHETIC into the corner of every frame.")] = False,
     device: Device = "auto",
     seed: Seed = None,
+    quality: QualityName = None,
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
     sets: SampleSets = None,
     trust: Trust = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the newest frame in the terminal.")] = False,
+    preview_gif: Annotated[
+        Path | None, typer.Option(metavar="GIF", help="Also write a GIF that grows while the video is drawn.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="In place of FACE SPEECH -o: a file with the columns face,speech,out."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a video that was broken off, to the bytes of an unbroken run.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Make the face in a photo speak. The video has the recording's sound.
 
-    Example: dheads animate face.jpg talk.wav -o out.mp4
+    Examples: dheads animate face.jpg talk.wav -o out.mp4;  dheads animate --batch jobs.csv
     """
     chosen = component_of("samplers", sampler, "--sampler")
+    chosen_quality = quality_of(quality)
+    if batch is not None:
+        single = {
+            "FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
+            "--crop-preview": crop_preview, "--preview": preview or None, "--preview-gif": preview_gif,
+        }  # fmt: skip
+        if given := [name for name, value in single.items() if value is not None]:
+            raise DheadsError(f"--batch: {given[0]} is of a single video; {batch} says what each job takes")
+        from dheads_cli.run.animate_batch import animate_batch
+        from dheads_cli.run.animate_clip import Look
+
+        animate_batch(
+            batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
+            quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
+            overwrite=overwrite,
+        )  # fmt: skip
+        return
+    if face is None or speech is None:
+        raise DheadsError("FACE and SPEECH are missing: dheads animate face.jpg talk.wav -o out.mp4")
     from dheads_cli.run.animate import animate as run
 
     run(
@@ -132,12 +169,16 @@ def animate(
         seed=seed,
         sampler=chosen,
         motion_noise=motion_noise,
+        quality=chosen_quality,
         sets=sets or [],
         frame=frame,
         size=size,
         paste_back=paste_back,
         crop_preview=crop_preview,
         mark=mark,
+        preview=preview,
+        preview_gif=preview_gif,
+        resume=resume,
         overwrite=overwrite,
     )
 
@@ -169,6 +210,7 @@ def train(
     """
     from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe
+    from dheads_cli.recipe_sync import SyncRecipe
     from dheads_cli.run.processes import joined
 
     with joined(device):
@@ -178,6 +220,10 @@ def train(
             from dheads_cli.run.train import train as run
 
             console.result(run(loaded, folder, device=device, restart=restart))
+        elif isinstance(loaded, SyncRecipe):
+            from dheads_cli.run.train_sync import train_sync
+
+            console.result(train_sync(loaded, folder, device=device, restart=restart))
         else:
             from dheads_cli.run.train_words import train_words
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dheads_cli import console, trust
+from dheads_cli.errors import DheadsError
 
 if TYPE_CHECKING:
     from dheads_cli.recipe_section import Component
+    from dheads_cli.run.frames import Quality
 
 
 def _be_quiet(value: bool) -> bool:
@@ -44,6 +46,12 @@ SamplerText = Annotated[
     str | None,
     typer.Option("--sampler", metavar="NAME", help="Sampler in place of the recipe's: ddim, '{use: ddim, steps: 50}'."),
 ]
+QualityName = Annotated[
+    str | None,
+    typer.Option(
+        "--quality", metavar="draft|normal|best", help="The model's quick, usual or best sampler; --sampler goes first."
+    ),
+]
 MotionNoise = Annotated[
     float | None,
     typer.Option(min=0, help="Noise on motion frames (sigma) in place of the recipe's."),
@@ -64,6 +72,18 @@ Speaker = Annotated[str | None, typer.Option(help="Only this speaker's clips.")]
 Shuffled = Annotated[
     bool, typer.Option("--shuffled", help="Also make each clip with another's sound: the metrics' floor.")
 ]
+
+
+def quality_of(text: str | None) -> Quality:
+    """The quality that an option names.
+
+    Raises:
+        DheadsError: it is none.
+    """
+    qualities: dict[str, Quality] = {"draft": "draft", "normal": "normal", "best": "best"}
+    if (text or "normal") not in qualities:
+        raise DheadsError(f"--quality {text}: take {', '.join(qualities)}")
+    return qualities[text or "normal"]
 
 
 def component_of(kind: str, text: str | None, flag: str) -> Component | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_EVERY_S = 10.0  # between progress lines where there is no terminal
+PLAIN_FIRST_S = 2.0  # until the first one, which tells how long it will take
 
 
 @dataclass
@@ -160,19 +161,23 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: float | None = None, unit: str = "", done: int = 0) -> Iterator[Bar]:
-    """Show progress with rate and time left on stderr: a live bar on a terminal, otherwise a line every 10 s.
+def progress(
+    title: str, total: float | None = None, unit: str = "", done: int = 0, above: Any = None
+) -> Iterator[Bar]:
+    """Show progress with rate and time left on stderr: a live bar on a terminal, otherwise lines: after two seconds and
+    every ten.
 
     Args:
         title: what is being done.
         total: units of work, or None where the number is not known.
         unit: what is counted, such as "clips".
         done: units done before, where work is resumed; they do not count for the rate.
+        above: something that Rich can show above the bar, where there is one.
     """
     if settings.quiet:
         yield _Silent()
     elif sys.stderr.isatty():
-        yield from _live(title, total, unit, done)
+        yield from _live(title, total, unit, done, above)
     else:
         bar = _Lines(title, total, unit, done)
         yield bar
@@ -188,24 +193,26 @@ class _Silent:
 
 
 class _Lines:
-    """A plain line at most every PLAIN_EVERY_S seconds, and one at the end."""
+    """A plain line after PLAIN_FIRST_S seconds, then every PLAIN_EVERY_S at most, and one at the end."""
 
     def __init__(self, title: str, total: float | None, unit: str, done: int) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done, self.done_before, self.text = float(done), done, ""
-        self.begun_s = self.shown_s = time.monotonic()
+        self.begun_s = time.monotonic()
+        self.next_s = self.begun_s + min(PLAIN_FIRST_S, PLAIN_EVERY_S)
 
     def advance(self, n: float = 1) -> None:
         self.done += n
-        if time.monotonic() - self.shown_s >= PLAIN_EVERY_S:
+        if time.monotonic() >= self.next_s:
             self.show()
 
     def note(self, text: str) -> None:
         self.text = text
 
     def show(self) -> None:
-        self.shown_s = time.monotonic()
-        rate = (self.done - self.done_before) / max(self.shown_s - self.begun_s, 1e-9)
+        now = time.monotonic()
+        self.next_s = now + PLAIN_EVERY_S
+        rate = (self.done - self.done_before) / max(now - self.begun_s, 1e-9)
         left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
         self._print(f"{rate:.3g} {self.unit or 'steps'}/s{left}")
 
@@ -218,7 +225,7 @@ class _Lines:
         print(f"{self.title}: {', '.join(words)}", file=sys.stderr, flush=True)
 
 
-def _live(title: str, total: float | None, unit: str, done: int) -> Iterator[Bar]:
+def _live(title: str, total: float | None, unit: str, done: int, above: Any) -> Iterator[Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
@@ -230,9 +237,17 @@ def _live(title: str, total: float | None, unit: str, done: int) -> Iterator[Bar
             left = "" if task.time_remaining is None else f" {duration(task.time_remaining)} left"
             return Text(f"{speed:.3g} {unit or 'steps'}/s{left}")
 
+    class Shown(Progress):
+        def get_renderables(self) -> Iterator[Any]:
+            yield from () if above is None else (above,)
+            yield from super().get_renderables()
+
     name, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), Rate(), note)
-    with Progress(*columns, console=_rich_on(sys.stderr), speed_estimate_period=60) as shown:
+    calls_a_second = 10 if above is None else 4
+    with Shown(
+        *columns, console=_rich_on(sys.stderr), speed_estimate_period=60, refresh_per_second=calls_a_second
+    ) as shown:
         task = shown.add_task(title, total=total, completed=done, note="")
 
         class Live:

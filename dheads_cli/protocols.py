@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Frames = NDArray[np.uint8]  # [F, H, W, 3] RGB
     Landmarks = NDArray[np.float32]  # [F, 68, 2] (x, y) px, NaN where there is no face
+    Sound = tuple[NDArray[np.float32], int]  # mono [T] in [-1, 1], and its rate, Hz
 
 Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"  # (x_t [B, 3, H, W], t) -> the model"s view of x_t
 Noise: TypeAlias = "Callable[[tuple[int, ...]], Tensor]"  # shape -> standard normal float32 on the CPU or run"s device
@@ -203,6 +204,14 @@ class Clip(Protocol):
     @property
     def identity(self) -> NDArray[np.uint8]:
         """uint8 RGB [H, W, 3]: the identity frame the clip was (or, for a real clip, would be) made from."""
+        ...
+
+    @property
+    def sound(self) -> Sound | None:
+        """What is heard, from the beginning of the first frame on, at most as long as the clip; None without sound.
+
+        A generated clip has the speech that it was made of, a shuffled one the other's.
+        """
         ...
 
 

@@ -223,6 +223,12 @@ class Sample(Section):
     """Drawing videos from a trained model."""
 
     sampler: Component = Field(Component(use="ddpm"), description="Sampler.")
+    draft_sampler: Component | None = Field(
+        None, description="Of `dheads animate --quality draft`; None is `sampler` with half its steps, at least two."
+    )
+    best_sampler: Component | None = Field(
+        None, description="Of `dheads animate --quality best`; None is `sampler` with twice its steps."
+    )
     motion_noise: NoiseLevel | list[NoiseLevel] = Field(
         0.0,
         description="Noise put on motion frames, sigma; the network is told. A list has one for each motion frame, "
@@ -306,6 +312,8 @@ COMPONENT_PATHS: dict[str, str] = {
     "model.audio_encoder": "audio_encoders",
     "train.rollout_sampler": "samplers",
     "sample.sampler": "samplers",
+    "sample.draft_sampler": "samplers",
+    "sample.best_sampler": "samplers",
     "evaluate.metrics": "metrics",
     "evaluate.detector": "landmark_detectors",
 }

@@ -27,9 +27,11 @@ def _nothing_is_fetched() -> Iterator[None]:
 
 def test_the_columns_are_the_paper_s_in_its_order(capsys: pytest.CaptureFixture[str]) -> None:
     values = {"FVD": 100.0, "blinks [1/s]": 0.25, "blink duration [s]": 0.2, "AV offset [frames]": -2.0}
-    table = paper_table({"generated": values, "ground truth": {"blinks [1/s]": 0.5}}, {"wer": "no lips are read"})
+    rows = {"generated": values, "ground truth": {"blinks [1/s]": 0.5}}
+    table = paper_table(rows, {"wer": "no lips are read"}, {"sync": "sync-grid", "blinks": ""})
     assert table["ours"]["generated"] == [100.0, None, 0.25, 0.2, None, None, -2.0, None, None]
     assert table["not_measured"]["WER"] == "no lips are read"
+    assert table["not_measured"]["conf."] == "metric sync of sync-grid gave no value called 'AV confidence'"
     assert "FVD" not in table["not_measured"]
     cells = paper_cells(table, "LRW")
     assert cells[0] == ["generated", "100.00", "-", "0.25", "0.20", "-", "-", "-2", "-", "-"]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -87,9 +88,10 @@ def test_a_gif_of_a_face_looks_like_it(tmp_path: Path) -> None:
 
 
 def test_a_gif_is_not_endless(tmp_path: Path) -> None:
-    sound = np.zeros(121 * 8000, np.float32)
     with pytest.raises(DheadsError, match=r"at most 120 s, not 121; take \.mp4"):
-        outputs.open_output(f"{tmp_path}/a.gif", 25, (64, 64), sound, 8000, tags=TAGS, overwrite=False)
+        outputs.check_seconds(f"{tmp_path}/a.gif", 121)
+    outputs.check_seconds(f"{tmp_path}/a.gif", 120)
+    outputs.check_seconds(f"{tmp_path}/a.mp4", 121)
 
 
 def test_a_folder_holds_exact_frames_and_the_sound(tmp_path: Path) -> None:
@@ -100,6 +102,28 @@ def test_a_folder_holds_exact_frames_and_the_sound(tmp_path: Path) -> None:
     assert [float(np.asarray(Image.open(folder / names[k])).mean()) for k in (10, 11, 13, 14)] == [0, 255, 255, 0]
     assert odd.heard(media.read_audio(folder / "sound.flac", RATE), RATE)[0] == pytest.approx(0.5, abs=1e-3)
     assert read_provenance(folder) == read_provenance(folder / names[7]) == MADE
+
+
+@pytest.mark.parametrize("out", ["a.mp4", "a/"])
+def test_sound_may_come_in_pieces(tmp_path: Path, out: str) -> None:
+    sound, asked = odd.clicking(2, [0.5, 1.5], RATE)[0], []
+
+    def pieces() -> Iterator[NDArray[np.float32]]:
+        for begin in range(0, len(sound), 7001):
+            asked.append(begin)
+            yield sound[begin : begin + 7001]
+
+    def write(name: str, track: media.Sound) -> Path:
+        with outputs.open_output(f"{tmp_path}/{name}{out}", 25, (64, 48), track, RATE, tags=TAGS, overwrite=True) as to:
+            for k, frame in enumerate(odd.flashing(50, [11, 36], width=3)):
+                to.write(frame)
+                assert not asked or asked[-1] < (k + 1) / 25 * RATE  # none before it is needed
+        return tmp_path / f"{name}{out}"
+
+    whole, cut = write("whole", sound), write("cut", pieces())
+    assert len(asked) == 14
+    names = sorted(os.listdir(whole)) if whole.is_dir() else [""]
+    assert all((whole / name).read_bytes() == (cut / name).read_bytes() for name in names)
 
 
 def test_frames_take_only_a_folder_of_their_own(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dheads_cli.data import media
 from dheads_cli.data.quality import speech_level
 from dheads_cli.errors import DheadsError
-from dheads_cli.run.recording import as_file, levelled, read_speech
+from dheads_cli.run.recording import Recording, as_file, listen
 
 RATE = 16000
 
@@ -30,6 +30,16 @@ class Pipe(io.TextIOWrapper):
 
 def talk(seconds: float = 1.0) -> NDArray[np.float32]:
     return media.read_audio(TALK, RATE)[: round(seconds * RATE)]
+
+
+def heard(recording: Recording, speech_dbfs: float | None = None) -> NDArray[np.float32]:
+    return np.concatenate(list(recording.heard(speech_dbfs)))
+
+
+def flac(folder: Path, sound: NDArray[np.float32]) -> Path:
+    path = folder / "sound.flac"
+    path.write_bytes(media.encode_flac(sound, RATE))
+    return path
 
 
 def streamed_wav(sound: NDArray[np.float32], stated: int) -> bytes:
@@ -50,19 +60,19 @@ def streamed_wav(sound: NDArray[np.float32], stated: int) -> bytes:
 def test_a_wav_that_was_written_into_a_pipe_is_read_whole(tmp_path: Path, stated: int) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(streamed_wav(talk(0.777), stated))
-    assert np.abs(read_speech(path, RATE) - talk(0.777)).max() < 1e-4
+    assert np.abs(heard(listen(path, RATE, 25)) - talk(0.777)).max() < 1e-4
 
 
 def test_a_wav_that_was_cut_short_is_still_damaged(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(streamed_wav(talk(), 40_000))
     with pytest.raises(DheadsError, match=r"a\.wav: its audio is cut short"):
-        read_speech(tmp_path / "a.wav", RATE)
+        listen(tmp_path / "a.wav", RATE, 25)
 
 
 def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Pipe(streamed_wav(talk(), 0x7FFFF000)))
     with as_file(Path("-")) as path:
-        assert len(read_speech(path, RATE)) == RATE
+        assert listen(path, RATE, 25).n_samples == RATE
     assert not path.exists()
 
 
@@ -72,23 +82,46 @@ def test_what_is_wrong_with_standard_input_is_said_of_it(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Pipe(data))
     with pytest.raises(DheadsError, match=text), as_file(Path("-")) as path:
-        read_speech(path, RATE)
+        listen(path, RATE, 25)
 
 
 @pytest.mark.parametrize("gain_db", [-20, -6, 0, 3])
-def test_speech_is_heard_at_one_level(gain_db: int) -> None:
+def test_speech_is_heard_at_one_level(tmp_path: Path, gain_db: int) -> None:
     sound = talk(3.0) * np.float32(10 ** (gain_db / 20))
-    heard = levelled(sound, RATE, 25, -15.0)
-    assert speech_level(heard, 75) == pytest.approx(-15, abs=0.2)
-    assert np.corrcoef(heard, sound)[0, 1] > 0.999
+    levelled = heard(listen(flac(tmp_path, sound), RATE, 25), -15.0)
+    assert speech_level(levelled, 75) == pytest.approx(-15, abs=0.2)
+    assert np.corrcoef(levelled, sound)[0, 1] > 0.999
 
 
-def test_noise_is_no_speech_and_silence_stays() -> None:
+def test_noise_is_no_speech_and_silence_stays(tmp_path: Path) -> None:
     silence = np.zeros(RATE, np.float32)
-    assert not levelled(silence, RATE, 25, -12.6).any()
+    assert not heard(listen(flac(tmp_path, silence), RATE, 25), -12.6).any()
     hiss = np.random.default_rng(0).normal(0, 10**-3, RATE).astype(np.float32)  # -60 dBFS
-    assert speech_level(levelled(hiss, RATE, 25, -12.6), 25) == pytest.approx(-30, abs=0.2)
-    assert levelled(hiss, RATE, 25, None) is hiss
+    recording = listen(flac(tmp_path, hiss), RATE, 25)
+    assert speech_level(heard(recording, -12.6), 25) == pytest.approx(-30, abs=0.2)
+    assert np.array_equal(heard(recording), media.read_audio(tmp_path / "sound.flac", RATE))
+
+
+@pytest.mark.parametrize("rate", [16000, 22050])
+@pytest.mark.parametrize("stated", [None, 0xFFFFFFFF])
+def test_the_level_is_that_of_the_whole_recording(tmp_path: Path, rate: int, stated: int | None) -> None:
+    sound = np.concatenate([talk(2.345), 0.1 * talk(2.9)])
+    data = media.encode_flac(sound, RATE) if stated is None else streamed_wav(sound, stated)
+    (tmp_path / "a").write_bytes(data)
+    recording = listen(tmp_path / "a", rate, 25)
+    whole = media.read_audio(tmp_path / "a", rate)
+    assert recording.n_samples == len(whole)
+    assert recording.level_dbfs == speech_level(whole, recording.n_frames)
+
+
+def test_the_video_s_sound_lasts_as_long_as_its_frames(tmp_path: Path) -> None:
+    for seconds in (1.01, 1.03):
+        recording = listen(flac(tmp_path, talk(seconds)), RATE, 25)
+        sound = np.concatenate(list(recording.sound(RATE)))
+        assert len(sound) == recording.n_frames * 640
+        shorter = min(len(sound), round(seconds * RATE))
+        assert np.array_equal(sound[:shorter], heard(recording)[:shorter])
+        assert not sound[shorter:].any()
 
 
 def test_loudness_makes_no_other_video_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from dheads_cli.model.speech import (
     encode_stream,
     frames_of,
     samples_of,
+    spoken_windows,
     stream_windows,
 )
 
@@ -98,6 +99,32 @@ def test_streamed_windows_are_those_of_the_whole(n_frames, audio_context):
     streamed = stream_windows(encode_stream(FrameEnergy(), wave, n_frames, 25), audio_context)
     for window, expected in zip(streamed, whole, strict=True):
         assert torch.equal(window, expected)
+
+
+@pytest.mark.parametrize("encoder", [FrameEnergy(), LoudnessSoFar()])
+@pytest.mark.parametrize("first", [0, 1, 79, 80, 83, 172])
+def test_windows_from_a_frame_on_are_those_of_the_whole(encoder, first):
+    wave = torch.randn(640 * 173, generator=torch.Generator().manual_seed(0))
+    whole = list(audio_windows(encode_speech(encoder, wave, 173, 25)[None], 2))
+    windows = list(spoken_windows(encoder, wave.split(1000), 173, 25, 2, first))
+    assert len(windows) == 173 - first
+    assert all(map(torch.equal, windows, whole[first:]))
+
+
+@pytest.mark.parametrize("n_samples", [640, 5000, 200_000])
+def test_speech_may_come_in_pieces_that_are_forgotten(n_samples):
+    wave = torch.randn(640 * 173 + 5, generator=torch.Generator().manual_seed(0))
+    n_frames, asked = len(wave) // 640, []
+
+    def pieces():
+        for piece in wave.split(n_samples):
+            asked.append(len(piece))
+            yield piece.clone()
+
+    encoded = encode_stream(FrameEnergy(), pieces(), n_frames, 25)
+    first = next(encoded)
+    assert sum(asked) <= 640 * 84 + n_samples  # eight windows of 10 frames, and 4 frames around them
+    assert torch.equal(torch.cat([first, *encoded]), encode_speech(FrameEnergy(), wave, n_frames, 25))
 
 
 def test_windows_are_streamed_while_the_speech_is_encoded():

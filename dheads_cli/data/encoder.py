@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -46,6 +46,28 @@ MP4_STREAM = Format(
 )  # fmt: skip
 
 
+Sound = NDArray[np.float32] | Iterable[NDArray[np.float32]]  # float32 [T] mono in [-1, 1], or the same in pieces
+
+
+class SoundTrack:
+    """Sound that is taken from its beginning on, as much as a frame needs; pieces are asked for when needed."""
+
+    def __init__(self, sound: Sound) -> None:
+        self._pieces: Iterator[NDArray[np.float32]] = iter([sound] if isinstance(sound, np.ndarray) else sound)
+        self._waiting = np.zeros(0, np.float32)
+
+    def take(self, n_samples: int) -> NDArray[np.float32]:
+        """The next n_samples; fewer where it ends."""
+        waiting, n_waiting = [self._waiting], len(self._waiting)
+        while n_waiting < n_samples and (piece := next(self._pieces, None)) is not None:
+            waiting.append(piece)
+            n_waiting += len(piece)
+        waiting = [wave for wave in waiting if len(wave)]
+        wave = waiting[0] if len(waiting) == 1 else np.concatenate([self._waiting[:0], *waiting])
+        self._waiting = wave[n_samples:]
+        return wave[:n_samples]
+
+
 class Encoder:
     """Encode frames, and beside each the sound that belongs to it: both lie where their number says, so neither can
     run away from the other, however long it gets.
@@ -55,7 +77,7 @@ class Encoder:
         form: container and codecs.
         fps: frames a second.
         size: (width, height) px, both even.
-        audio: float32 [T] mono in [-1, 1], or None for a silent video.
+        audio: the sound, see Sound, or None for a silent video.
         sample_rate: Hz of `audio`.
         crf: quality, lower is better: x264's scale, or VP9's, where the same number is better.
         pixel_format: of the encoded video.
@@ -68,7 +90,7 @@ class Encoder:
         form: Format,
         fps: float,
         size: tuple[int, int],
-        audio: NDArray[np.float32] | None,
+        audio: Sound | None,
         sample_rate: int,
         *,
         crf: int,
@@ -77,7 +99,7 @@ class Encoder:
     ) -> None:
         self.n_frames = 0
         self._fps, self._rate = fps, sample_rate
-        self._audio = audio
+        self._track = None if audio is None else SoundTrack(audio)
         self._n_audio = 0
         self.container: Any = av.open(target, "w", format=form.container, options=dict(form.options))
         self.container.metadata.update(dict(metadata or {}))
@@ -100,7 +122,7 @@ class Encoder:
 
     def _write_audio(self, end: int) -> None:
         """Encode sound up to sample `end`, so that picture and sound lie side by side in the file."""
-        if self._audio is None or (piece := self._audio[self._n_audio : end]).size == 0:
+        if self._track is None or (piece := self._track.take(end - self._n_audio)).size == 0:
             return
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece[None]), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._n_audio, Fraction(1, self._rate)
@@ -110,12 +132,45 @@ class Encoder:
     def finish(self) -> None:
         """Encode what the codecs still hold."""
         self.container.mux(self._video.encode(None))
-        if self._audio is not None:
+        if self._track is not None:
             self.container.mux(self._sound.encode(None))
 
     def close(self) -> None:
         """End the file, finished or not."""
         self.container.close()
+
+
+class FlacEncoder:
+    """Encode mono sound as 16-bit FLAC while it comes; what it is cut into does not change the bytes.
+
+    Args:
+        target: path, or a binary file.
+        sample_rate: Hz.
+    """
+
+    def __init__(self, target: Any, sample_rate: int) -> None:
+        self._rate, self._n_samples = sample_rate, 0
+        self._container: Any = av.open(target, "w", format="flac")
+        self._stream: Any = self._container.add_stream("flac", rate=sample_rate, layout="mono", format="s16")
+
+    def write(self, wave: NDArray[np.float32]) -> None:
+        """Encode float32 [T] in [-1, 1]."""
+        if not len(wave):
+            return
+        samples = np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._n_samples, Fraction(1, self._rate)
+        self._n_samples += len(wave)
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Encode what the codec still holds, and end the file."""
+        self._container.mux(self._stream.encode(None))
+        self.close()
+
+    def close(self) -> None:
+        """End the file, finished or not."""
+        self._container.close()
 
 
 def add_sound(container: Any, codec: str, sample_rate: int) -> Any:

@@ -1,28 +1,27 @@
 """Pictures, sound and video in and out of files: the readers, the writer, and stored clips both ways.
 
-With the files it gathers (media_file, photo, video_reader, sound_reader, encoder, video_writer) it is all that knows
-PyAV.
+With the files it gathers (media_file, photo, video_reader, sound_reader, encoder, video_writer), lossless and codecs it
+is all that knows PyAV.
 """
 
 from __future__ import annotations
 
 import io
-from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dheads_cli.data.encoder import add_h264
+from dheads_cli.data.encoder import FlacEncoder, Sound, add_h264
 from dheads_cli.data.photo import is_film, read_image
-from dheads_cli.data.sound_reader import fit_length, mono_of, read_audio
+from dheads_cli.data.sound_reader import fit_length, mono_of, read_audio, stated_seconds, stream_audio
 from dheads_cli.data.video_reader import VideoClip, frames_to_look_at, read_frame, read_video, source_fps_of
 from dheads_cli.data.video_writer import VIDEO_SUFFIXES, VideoStream, VideoWriter, check_target
 
 __all__ = [
     "VIDEO_SUFFIXES",
+    "Sound",
     "VideoClip",
     "VideoStream",
     "VideoWriter",
@@ -39,6 +38,8 @@ __all__ = [
     "read_image",
     "read_video",
     "source_fps_of",
+    "stated_seconds",
+    "stream_audio",
 ]
 
 CLIP_CRF = 8  # of stored crops: mean error 1.7 of 255, of which 1 is the rounding to YUV
@@ -68,14 +69,10 @@ def decode_clip_mp4(data: bytes) -> NDArray[np.uint8]:
 
 def encode_flac(wave: NDArray[np.float32], sample_rate: int) -> bytes:
     """Encode mono sound, float32 [T] in [-1, 1], as 16-bit FLAC."""
-    samples = np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="flac") as container:
-        stream: Any = container.add_stream("flac", rate=sample_rate, layout="mono", format="s16")
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    encoder = FlacEncoder(buffer, sample_rate)
+    encoder.write(wave)
+    encoder.finish()
     return buffer.getvalue()
 
 

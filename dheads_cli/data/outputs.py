@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,38 +63,54 @@ def check_output(out: str, *, overwrite: bool) -> None:
         media.check_target(Path(out), overwrite=overwrite)
 
 
+def check_seconds(out: str, seconds: float) -> None:
+    """Refuse a video that would be too long for its place.
+
+    Raises:
+        DheadsError: it would be too long a GIF.
+    """
+    if Path(out).suffix.lower() == GIF and not is_folder(out) and seconds > MAX_GIF_S:
+        raise DheadsError(f"{out}: a GIF lasts at most {MAX_GIF_S:.0f} s, not {seconds:.0f}; take .mp4 or .webm.")
+
+
+def remove_parts(out: str) -> None:
+    """Remove the unfinished files that a killed run has left of a video."""
+    place = Path(out)
+    folder, name = (place, "") if is_folder(out) else (place.parent, rf"\.{re.escape(place.name)}")
+    for part in folder.iterdir() if folder.is_dir() else ():
+        if re.fullmatch(name + r"\.\d+\.part", part.name):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
 def open_output(
     out: str,
     fps: float,
     size: tuple[int, int],
-    sound: NDArray[np.float32],
+    sound: media.Sound,
     sample_rate: int,
     *,
     tags: Mapping[str, str],
     overwrite: bool,
 ) -> Writer:
-    """The writer for a place, see check_output. A GIF has no sound, and lasts two minutes at most.
+    """The writer for a place, see check_output. A GIF has no sound.
 
     Args:
         out: the place.
         fps: frames a second.
         size: (width, height) px, both even.
-        sound: float32 [T] mono in [-1, 1].
+        sound: float32 [T] mono in [-1, 1], or pieces of it, asked for when they are needed.
         sample_rate: Hz of `sound`.
         tags: title and comment.
         overwrite: replace what is there.
 
     Raises:
-        DheadsError: it can't be written there, or would be too long a GIF.
+        DheadsError: it can't be written there.
     """
     check_output(out, overwrite=overwrite)
-    seconds = len(sound) / sample_rate
-    if Path(out).suffix.lower() == GIF and seconds > MAX_GIF_S:
-        raise DheadsError(f"{out}: a GIF lasts at most {MAX_GIF_S:.0f} s, not {seconds:.0f}; take .mp4 or .webm.")
     if out == STDOUT:
         return media.VideoStream(sys.stdout.buffer, fps, size, sound, sample_rate, metadata=tags)
     if is_folder(out):
-        return PngWriter(Path(out), sound, sample_rate, texts=tags, overwrite=overwrite)
+        return PngWriter(Path(out), fps, sound, sample_rate, texts=tags, overwrite=overwrite)
     if Path(out).suffix.lower() == GIF:
         return GifWriter(Path(out), fps, comment=tags["comment"], overwrite=overwrite)
     return media.VideoWriter(Path(out), fps, size, sound, sample_rate, metadata=tags, overwrite=overwrite)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from dheads_cli.data.media import encode_flac
+from dheads_cli.data.encoder import FlacEncoder, Sound, SoundTrack
 from dheads_cli.data.video_writer import check_target
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
@@ -92,7 +92,8 @@ class PngWriter:
 
     Args:
         path: a folder to be made in one that exists, or an empty one.
-        audio: float32 [T] mono in [-1, 1], or None.
+        fps: frames a second.
+        audio: float32 [T] mono in [-1, 1], or pieces of it, asked for when they are needed; None writes no sound.
         sample_rate: Hz of `audio`.
         texts: goes into each PNG.
         overwrite: replace frames that are there; a folder with anything else in it is refused.
@@ -101,7 +102,8 @@ class PngWriter:
     def __init__(
         self,
         path: Path,
-        audio: NDArray[np.float32] | None = None,
+        fps: float = 25.0,
+        audio: Sound | None = None,
         sample_rate: int = 16000,
         *,
         texts: Mapping[str, str],
@@ -109,7 +111,7 @@ class PngWriter:
     ) -> None:
         check_folder(path, overwrite=overwrite)
         self.path, self.n_frames = path, 0
-        self._audio, self._rate = audio, sample_rate
+        self._fps, self._rate, self._n_audio = fps, sample_rate, 0
         self._texts = PngInfo()
         for key, text in texts.items():
             self._texts.add_text(key.capitalize(), text)  # PNG's own keywords: Title, Comment
@@ -117,16 +119,22 @@ class PngWriter:
         self._part = path / f".{os.getpid()}.part"
         try:
             self._part.mkdir(parents=True)
+            self._track = None if audio is None else SoundTrack(audio)
+            self._sound = None if audio is None else FlacEncoder(str(self._part / SOUND_FILE), sample_rate)
         except OSError as error:
             raise DheadsError(f"{path} can't be written: {error.strerror or error}.") from error
 
     def write(self, frame: NDArray[np.uint8]) -> None:
-        """Write one frame, uint8 RGB [H, W, 3]."""
+        """Write one frame, uint8 RGB [H, W, 3], and the sound that belongs to it."""
         try:
             Image.fromarray(frame).save(self._part / f"{self.n_frames:06d}.png", pnginfo=self._texts)
+            self.n_frames += 1
+            if self._track is not None and self._sound is not None:
+                end = round(self.n_frames / self._fps * self._rate)
+                self._sound.write(self._track.take(end - self._n_audio))
+                self._n_audio = end
         except OSError as error:
             raise DheadsError(f"{self.path} can't be written: {error.strerror or error}.") from error
-        self.n_frames += 1
 
     def __enter__(self) -> Self:
         return self
@@ -136,8 +144,8 @@ class PngWriter:
     ) -> None:
         try:
             if kind is None:
-                if self._audio is not None:
-                    write_atomically(self._part / SOUND_FILE, encode_flac(self._audio, self._rate))
+                if self._sound is not None:
+                    self._sound.finish()
                 for old in _visible(self.path):
                     old.unlink()
                 for made in sorted(self._part.iterdir()):
@@ -145,6 +153,8 @@ class PngWriter:
         except OSError as problem:
             raise DheadsError(f"{self.path} can't be written: {problem.strerror or problem}.") from problem
         finally:
+            if kind is not None and self._sound is not None:
+                self._sound.close()
             shutil.rmtree(self._part, ignore_errors=True)
             if kind is not None and self._made_here:
                 with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -89,8 +90,17 @@ def sharpness(crops: Frames, margins: tuple[float, float, float]) -> float:
 def speech_level(waveform: NDArray[np.float32], n_frames: int) -> float:
     """RMS of sound [T] in its loud frames, dB below full scale: of frames above -70 dB those that are not 10 dB below
     the mean of them all, as the gates of ITU-R BS.1770 have it (without its weighting of frequencies)."""
-    pieces = np.array_split(waveform, n_frames)
-    power = np.array([float(np.mean(piece.astype(np.float64) ** 2)) for piece in pieces])
+    return level_of([power_of(piece) for piece in np.array_split(waveform, n_frames)])
+
+
+def power_of(piece: NDArray[np.float32]) -> float:
+    """Mean square of a frame's sound [T]."""
+    return float(np.mean(piece.astype(np.float64) ** 2))
+
+
+def level_of(powers: Sequence[float]) -> float:
+    """speech_level of sound whose frames have these powers."""
+    power = np.array(powers)
     heard = power[power > 10 ** (SILENCE_DBFS / 10)]
     if not len(heard):
         return SILENCE_DBFS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,35 @@ def read_audio(path: Path | str, sample_rate: int, start: float | None = None) -
     Raises:
         UnusableClip: no sound in it, or damaged.
     """
+    if start is None:
+        return np.concatenate(list(stream_audio(path, sample_rate)))
     path = Path(path)
+    pieces = list(_laid_out(path))
+    begin, rate, _ = pieces[0]
+    wave = _from(path, np.concatenate([wave for _, _, wave in pieces]), rate, start - begin)
+    return np.concatenate(list(_resampled([wave], rate, sample_rate)))
+
+
+def stream_audio(path: Path | str, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """The sound that read_audio gives, in pieces of about a second, while the file is read: memory does not grow.
+
+    Raises:
+        UnusableClip: no sound in it, or damaged, which is told where the damage lies.
+    """
+    pieces = _laid_out(Path(path))
+    _, rate, first = next(pieces)
+    yield from _resampled(itertools.chain([first], (wave for _, _, wave in pieces)), rate, sample_rate)
+
+
+def stated_seconds(path: Path) -> float | None:
+    """How long a file says that its sound is, s; None where it does not. The sound may be longer or shorter.
+
+    Raises:
+        UnusableClip: no sound in it.
+    """
     with open_media(path) as container:
         stream = sound_stream(path, container)
-        wave, rate, begin = _laid_out(path, _decode(path, container, stream))
-        check_stream_length(path, stream, end=begin + len(wave) / rate)
-    if start is not None:
-        wave = _from(path, wave, rate, start - begin)
-    return _resample(wave, rate, sample_rate)
+        return float(stream.duration * stream.time_base) if stream.duration else None
 
 
 def _decode(path: Path, container: Any, stream: Any) -> Iterator[tuple[float | None, int, NDArray[np.float32]]]:
@@ -52,39 +74,36 @@ def _decode(path: Path, container: Any, stream: Any) -> Iterator[tuple[float | N
         yield frame.time, frame.sample_rate, np.clip(wave, -1, 1)
 
 
-def _laid_out(
-    path: Path, pieces: Iterator[tuple[float | None, int, NDArray[np.float32]]]
-) -> tuple[NDArray[np.float32], int, float]:
-    """Lay pieces where their times say: silence in gaps, and what overlaps the piece before is cut off.
+def _laid_out(path: Path) -> Iterator[tuple[float, int, NDArray[np.float32]]]:
+    """A file's sound where its times say: silence in gaps, and what overlaps the piece before is cut off.
 
-    Returns:
-        Waveform [T], its rate in Hz, and the time of its first sample, s.
+    Yields:
+        Time of the first sample of all, s, rate in Hz, and a piece [T].
     """
-    laid: list[NDArray[np.float32]] = []
     rate, n_samples, n_missing, begin = 0, 0, 0, 0.0
-    for time, piece_rate, wave in pieces:
-        if not rate:
-            rate, begin = piece_rate, time or 0.0
-        if piece_rate != rate:
-            raise UnusableClip("damaged", f"{path}: the sample rate changes inside the file")
-        gap = round((time - begin) * rate) - n_samples if time is not None else 0
-        if gap > MAX_SILENCE_S * rate:
-            raise UnusableClip("damaged", f"{path}: {gap / rate:.2f} s of its sound are missing")
-        if gap > MAX_OUT_OF_STEP_S * rate:
-            laid.append(np.zeros(gap, np.float32))
-            n_missing += gap
-        elif gap < -MAX_OUT_OF_STEP_S * rate:
-            n_missing += min(-gap, len(wave))
-            wave = wave[-gap:]
-        else:
-            gap = 0
-        laid.append(wave)
-        n_samples += max(gap, 0) + len(wave)
-    if not n_samples:
-        raise UnusableClip("no sound", f"{path}: its audio stream holds no samples")
-    if n_missing > MAX_MISSING * n_samples:
-        raise UnusableClip("damaged", f"{path}: {n_missing / rate:.2f} s of its sound are missing")
-    return np.concatenate(laid), rate, begin
+    with open_media(path) as container:
+        stream = sound_stream(path, container)
+        for time, piece_rate, wave in _decode(path, container, stream):
+            if not rate:
+                rate, begin = piece_rate, time or 0.0
+            if piece_rate != rate:
+                raise UnusableClip("damaged", f"{path}: the sample rate changes inside the file")
+            gap = round((time - begin) * rate) - n_samples if time is not None else 0
+            if gap > MAX_SILENCE_S * rate:
+                raise UnusableClip("damaged", f"{path}: {gap / rate:.2f} s of its sound are missing")
+            if gap > MAX_OUT_OF_STEP_S * rate:
+                wave = np.pad(wave, (gap, 0))
+                n_missing += gap
+            elif gap < -MAX_OUT_OF_STEP_S * rate:
+                n_missing += min(-gap, len(wave))
+                wave = wave[-gap:]
+            n_samples += len(wave)
+            yield begin, rate, wave
+        if not n_samples:
+            raise UnusableClip("no sound", f"{path}: its audio stream holds no samples")
+        if n_missing > MAX_MISSING * n_samples:
+            raise UnusableClip("damaged", f"{path}: {n_missing / rate:.2f} s of its sound are missing")
+        check_stream_length(path, stream, end=begin + n_samples / rate)
 
 
 def _from(path: Path, wave: NDArray[np.float32], rate: int, start: float) -> NDArray[np.float32]:
@@ -114,18 +133,39 @@ def mono_of(frame: Any) -> NDArray[np.float32]:
     return mean
 
 
-def _resample(wave: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
-    """Band-limited resampling by FFmpeg, without delay: [T] -> [round(T sample_rate / rate)]."""
+def _resampled(pieces: Iterable[NDArray[np.float32]], rate: int, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """Band-limited resampling by FFmpeg, without delay: of T samples in pieces come round(T sample_rate / rate)."""
+    seconds = in_pieces_of(rate, pieces)
     if rate == sample_rate:
-        return wave
+        yield from seconds
+        return
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=sample_rate)
-    out: list[NDArray[np.float32]] = []
-    for begin in range(0, len(wave), rate):  # by the second: given all at once, FFmpeg takes ten times the memory
-        frame = av.AudioFrame.from_ndarray(wave[None, begin : begin + rate], format="fltp", layout="mono")
+    n_in, n_out, last = 0, 0, [np.zeros(0, np.float32)]  # the last second waits: it is cut, or filled up, to the length
+    for wave in seconds:  # given all at once, FFmpeg takes ten times the memory
+        n_in += len(wave)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
         frame.sample_rate = rate
-        out += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
-    out += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-    return np.clip(fit_length(np.concatenate(out), round(len(wave) * sample_rate / rate)), -1, 1)
+        done, last = last, [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+        n_out += sum(map(len, done))
+        yield from (np.clip(piece, -1, 1) for piece in done if len(piece))
+    last += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    yield np.clip(fit_length(np.concatenate(last), round(n_in * sample_rate / rate) - n_out), -1, 1)
+
+
+def in_pieces_of(n_samples: int, pieces: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Sound that comes in pieces of any length, in pieces of n_samples; the last one holds what is left."""
+    waiting: list[NDArray[np.float32]] = []
+    n_waiting = 0
+    for piece in pieces:
+        waiting.append(piece)
+        n_waiting += len(piece)
+        if n_waiting >= n_samples:
+            wave = np.concatenate(waiting)
+            for begin in range(0, n_waiting - n_samples + 1, n_samples):
+                yield wave[begin : begin + n_samples]
+            waiting, n_waiting = [wave[len(wave) - n_waiting % n_samples :]], n_waiting % n_samples
+    if n_waiting:
+        yield np.concatenate(waiting)
 
 
 def fit_length(wave: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.encoder import MP4, MP4_STREAM, WEBM, Encoder
+from dheads_cli.data.encoder import MP4, MP4_STREAM, WEBM, Encoder, Sound
 from dheads_cli.errors import DheadsError
 
 FORMATS = {".mp4": MP4, ".m4v": MP4, ".mov": MP4, ".webm": WEBM}  # that VideoWriter writes, by suffix
@@ -31,7 +31,7 @@ class VideoWriter:
         path: .mp4, .m4v, .mov or .webm in a folder that exists.
         fps: frames a second.
         size: (width, height) px, both even.
-        audio: float32 [T] mono in [-1, 1], or None for a silent video.
+        audio: float32 [T] mono in [-1, 1], or pieces of it, asked for when they are needed; None for a silent video.
         sample_rate: Hz of `audio`; .webm takes 8000, 12000, 16000, 24000 and 48000.
         crf: quality; lower is better, see Encoder.
         pixel_format: of the encoded video.
@@ -47,7 +47,7 @@ class VideoWriter:
         path: Path | str,
         fps: float,
         size: tuple[int, int],
-        audio: NDArray[np.float32] | None = None,
+        audio: Sound | None = None,
         sample_rate: int = 16000,
         *,
         crf: int = CRF,
@@ -130,7 +130,7 @@ class VideoStream:
         target: BinaryIO,
         fps: float,
         size: tuple[int, int],
-        audio: NDArray[np.float32] | None = None,
+        audio: Sound | None = None,
         sample_rate: int = 16000,
         *,
         metadata: Mapping[str, str] | None = None,

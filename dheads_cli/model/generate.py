@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,7 +39,108 @@ class Continuity:
     anchor: float = 0.0
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Past:
+    """What a clip's next frame takes up from.
+
+    Attributes:
+        motion: the last m_x frames, oldest first, M x [B, 3, H, W]; the identity frame stands in for those before the
+            first (Diffused Heads, section 3.1).
+        last: the last frame [B, 3, H, W]; None before the first.
+        n_frames: drawn so far.
+    """
+
+    motion: tuple[Tensor, ...]
+    last: Tensor | None = None
+    n_frames: int = 0
+
+    def then(self, frame: Tensor) -> Past:
+        """The past once this frame [B, 3, H, W] is drawn."""
+        motion = (*self.motion, frame)[1:] if self.motion else ()
+        return Past(motion, frame, self.n_frames + 1)
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws the next frame of B clips side by side.
+
+    Attributes:
+        unet: the network, in evaluation mode.
+        schedule: the full schedule.
+        sampler: the sampler component.
+        prediction: what the network's output is, a key of diffusion.PREDICTIONS.
+        continuity: how a frame takes up from those before it.
+        guidance: how strongly each condition counts. Its passes go through the network as one batch, and see the same
+            noise.
+        precision: of the network's arithmetic; the diffusion itself is float32.
+    """
+
+    unet: UNet
+    schedule: Schedule
+    sampler: Sampler
+    prediction: str
+    continuity: Continuity
+    guidance: Guidance = field(default_factory=Guidance)
+    precision: torch.dtype = torch.float32
+
+    @cached_property
+    def warm(self) -> Schedule | None:
+        """The schedule of a warm start."""
+        return self.schedule.until(self.continuity.warm_start) if self.continuity.warm_start else None
+
+    def kind(self, past: Past) -> tuple[bool, bool]:
+        """Clips whose kinds are equal can be drawn side by side, whatever their number of frames."""
+        return self.warm is not None and past.last is None, self._is_stabilized(past)
+
+    def _is_stabilized(self, past: Past) -> bool:
+        every = self.continuity.stabilize_every
+        return bool(past.motion and every and past.n_frames and past.n_frames % every == 0)
+
+    @torch.inference_mode()
+    def __call__(
+        self, identity: Tensor, past: Past, audio_window: Tensor, noise: Noise, frame_noise: Noise | None = None
+    ) -> Tensor:
+        """Draw one frame [B, 3, H, W] in [-1, 1].
+
+        Args:
+            identity: x_Id [B, 3, H, W] in [-1, 1].
+            past: of clips of one kind.
+            audio_window: [B, K, D].
+            noise: source of all random draws: x_T first, then the motion frames' noise, then the sampler's.
+            frame_noise: source of x_T; None is `noise`.
+        """
+        unet, guidance, device = self.unet, self.guidance, identity.device
+        x_t, steps = (frame_noise or noise)(tuple(identity.shape)), self.schedule
+        if self.warm is not None and past.last is not None:
+            abar = float(self.warm.alphas_cumprod[-1])
+            x_t, steps = abar**0.5 * past.last + (1 - abar) ** 0.5 * x_t, self.warm
+        shown = list(past.motion)
+        if self._is_stabilized(past):
+            shown[0] = identity
+        given = guidance.passes(Conditions(identity, shown, audio_window))
+        motion_frames = stack_motion(given.motion, given.identity, unet.grayscale_motion)
+        noised, per_frame = self.continuity.motion_noise, unet.motion_noise_per_frame
+        level = sampling_levels(noised, unet.n_motion_frames, per_frame, guidance.repeated(identity))
+        if level is not None:
+            drawn = noise((len(identity), *motion_frames.shape[1:]))
+            motion_frames = add_noise(motion_frames, level, guidance.repeated(drawn))
+
+        def denoise(x_t: Tensor, t: int) -> Denoised:
+            x_t = guidance.repeated(x_t)
+            step = torch.full((len(x_t),), t, device=device)
+            with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
+                output = unet(x_t, step, given.identity, motion_frames, given.audio, level)
+            abar = self.schedule.alpha_cumprod_at(t).to(device)
+            return guidance.combined(PREDICTIONS[self.prediction](output, x_t, abar, given.identity))
+
+        frame = self.sampler(denoise, x_t, steps, noise)
+        return anchored(frame, identity, self.continuity.anchor) if self.continuity.anchor else frame
+
+    def begin(self, identity: Tensor) -> Past:
+        """The past of clips before their first frame."""
+        return Past((identity,) * self.unet.n_motion_frames)
+
+
 def generate(
     unet: UNet,
     schedule: Schedule,
@@ -57,62 +158,33 @@ def generate(
 ) -> Iterator[Tensor]:
     """Draw the frames of B clips side by side.
 
-    The motion frames are the last m_x frames drawn, the identity frame standing in for those before the first
-    (Diffused Heads, section 3.1).
-
     Args:
-        unet: the network, in evaluation mode.
-        schedule: the full schedule.
-        sampler: the sampler component.
-        prediction: what the network's output is, a key of diffusion.PREDICTIONS.
+        unet, schedule, sampler, prediction, continuity, guidance, precision: see Drawer.
         identity: x_Id [B, 3, H, W] in [-1, 1].
         audio_windows: one [B, K, D] for each frame.
-        continuity: how a frame takes up from those before it.
-        noise: source of all random draws: for each frame x_T first, then the motion frames' noise, then the sampler's.
-        frame_noise: source of x_T; None is `noise`.
-        guidance: how strongly each condition counts; None is as the network has learned it. Its passes go through the
-            network as one batch, and see the same noise.
+        noise, frame_noise: see Drawer.
         motion_before: the m_x frames before the first, oldest first, M x [B, 3, H, W]; None is the identity frame.
-        precision: of the network's arithmetic; the diffusion itself is float32.
 
     Yields:
         One frame of each clip [B, 3, H, W] in [-1, 1], as soon as it is drawn.
     """
-    device = identity.device
-    before = [identity] * unet.n_motion_frames if motion_before is None else motion_before
-    motion: deque[Tensor] = deque(before, maxlen=unet.n_motion_frames)
-    guidance = guidance or Guidance()
-    passes = guidance.repeated(identity)  # [P B, 3, H, W]
-    level = sampling_levels(continuity.motion_noise, unet.n_motion_frames, unet.motion_noise_per_frame, passes)
-    autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
-    warm = schedule.until(continuity.warm_start) if continuity.warm_start else None
-    frame: Tensor | None = None
-    for k, audio_window in enumerate(audio_windows):
-        x_t, steps = (frame_noise or noise)(tuple(identity.shape)), schedule
-        if warm is not None and frame is not None:
-            abar = float(warm.alphas_cumprod[-1])
-            x_t, steps = abar**0.5 * frame + (1 - abar) ** 0.5 * x_t, warm
-        shown = list(motion)
-        if shown and continuity.stabilize_every and k and k % continuity.stabilize_every == 0:
-            shown[0] = identity
-        given = guidance.passes(Conditions(identity, shown, audio_window))
-        motion_frames = stack_motion(given.motion, given.identity, unet.grayscale_motion)
-        if level is not None:
-            drawn = noise((len(identity), *motion_frames.shape[1:]))
-            motion_frames = add_noise(motion_frames, level, guidance.repeated(drawn))
+    drawer = Drawer(unet, schedule, sampler, prediction, continuity, guidance or Guidance(), precision)
+    past = drawer.begin(identity) if motion_before is None else Past(tuple(motion_before))
+    return draw_all(drawer, identity, past, audio_windows, noise, frame_noise)
 
-        def denoise(x_t: Tensor, t: int, given: Conditions = given, motion_frames: Tensor = motion_frames) -> Denoised:
-            x_t = guidance.repeated(x_t)
-            step = torch.full((len(x_t),), t, device=device)
-            with autocast:
-                output = unet(x_t, step, given.identity, motion_frames, given.audio, level)
-            abar = schedule.alpha_cumprod_at(t).to(device)
-            return guidance.combined(PREDICTIONS[prediction](output, x_t, abar, given.identity))
 
-        frame = sampler(denoise, x_t, steps, noise)
-        if continuity.anchor:
-            frame = anchored(frame, identity, continuity.anchor)
-        motion.append(frame)
+def draw_all(
+    drawer: Drawer,
+    identity: Tensor,
+    past: Past,
+    audio_windows: Iterable[Tensor],
+    noise: Noise,
+    frame_noise: Noise | None = None,
+) -> Iterator[Tensor]:
+    """Draw frame after frame, see generate."""
+    for audio_window in audio_windows:
+        frame = drawer(identity, past, audio_window, noise, frame_noise)
+        past = past.then(frame)
         yield frame
 
 
@@ -141,3 +213,17 @@ class NoiseStreams:
         draws = [torch.randn(shape[1:], generator=generator) for generator in self.generators]
         assert len(draws) == shape[0]
         return torch.stack(draws).to(self.device)
+
+
+def side_by_side(streams: Sequence[NoiseStreams]) -> NoiseStreams:
+    """The streams of several sources as one source: what is drawn from it is drawn from them."""
+    joined = NoiseStreams([], streams[0].device)
+    joined.generators = [generator for each in streams for generator in each.generators]
+    return joined
+
+
+def pasts_side_by_side(pasts: Sequence[Past]) -> Past:
+    """Pasts of one kind, see Drawer.kind, as one of all their clips; it has the first one's number of frames."""
+    motion = tuple(torch.cat(frames) for frames in zip(*(past.motion for past in pasts), strict=True))
+    lasts = [past.last for past in pasts if past.last is not None]
+    return Past(motion, torch.cat(lasts) if len(lasts) == len(pasts) else None, pasts[0].n_frames)

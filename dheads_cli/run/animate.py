@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from dheads_cli import console, registry
+from dheads_cli import console
 from dheads_cli.data import media, outputs
-from dheads_cli.data.mark import marked
-from dheads_cli.data.paste import PasteBack
-from dheads_cli.data.provenance import made_here
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.build import choose_device
-from dheads_cli.model.checkpoint import load_model
-from dheads_cli.model.generate import to_uint8
-from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
-from dheads_cli.run.frames import chosen_settings, draw_frames
-from dheads_cli.run.identity import Identity, find_face, margins_of, read_identity, write_crop
-from dheads_cli.run.recording import as_file, levelled, read_speech
-
-DEFAULT_MODEL = "small"
-DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
-DEFAULT_LONGEST = 1280  # px of the longer side of a whole photo's video
-MAX_SIZE = 4096  # px: more than H.264 players show
-SOFT_FROM = 2.0  # px of a whole photo for one px of its face, from which the face looks softer than the photo
-SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
+from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
+from dheads_cli.run.frames import Quality
+from dheads_cli.run.identity import find_face, read_identity, write_crop
+from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
+from dheads_cli.run.preview import GifPreview, Preview, TerminalPreview
+from dheads_cli.run.recording import as_file, listen
 
 
 def animate(
@@ -49,11 +34,15 @@ def animate(
     seed: int | None = None,
     sampler: Component | None = None,
     motion_noise: float | None = None,
+    quality: Quality = "normal",
     sets: Sequence[str] = (),
     size: int | None = None,
     paste_back: bool = False,
     crop_preview: Path | None = None,
     mark: bool = False,
+    preview: bool = False,
+    preview_gif: Path | None = None,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make the video.
@@ -68,14 +57,18 @@ def animate(
         frame: this frame of a film, from 0.
         device: torch device or "auto".
         seed: of the random draws; None is the recipe's.
-        sampler: None is the recipe's.
+        sampler: None is the recipe's for the quality.
         motion_noise: None is the recipe's.
+        quality: which of the recipe's samplers: a quick one, the usual one, or the best.
         sets: `sample.KEY=VALUE` each, in place of the recipe's.
         size: width and height of the video, px, even; None is 256, or the model's size where that is larger. With
             paste_back, its longer side at most; None is 1280.
         paste_back: put the face back into the whole photo.
         crop_preview: a PNG to write with the crop that the model gets.
         mark: draw a visible mark into the corner of each frame.
+        preview: show the newest frame in the terminal.
+        preview_gif: a GIF to write while the video is drawn, with frames from its first to the newest.
+        resume: go on with the frames that a run that was broken off has left, to the bytes of an unbroken one.
         overwrite: replace `out`.
 
     Returns:
@@ -84,65 +77,89 @@ def animate(
     Raises:
         DheadsError: any input can't be used; nothing is written then.
     """
-    check_places(out, crop_preview, overwrite=overwrite)
+    check_places(out, crop_preview, preview_gif, overwrite=overwrite)
+    if resume and out == outputs.STDOUT:
+        raise DheadsError("--resume: what went into a stream is gone; name a file with -o")
     if any(text.startswith("sample.batch_size") for text in sets):
-        raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; `dheads sample` draws several")
-    if size is not None and (size % 2 or not 16 <= size <= MAX_SIZE):
-        raise DheadsError(f"--size {size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
-    target = choose_device(device)
-    trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
-    recipe, parts = trained.recipe, trained.parts
-    settings = chosen_settings(trained, sampler, motion_noise, sets)
-    fps, rate = recipe.preprocess.fps, parts.audio_encoder.sample_rate
-    seed = recipe.seed if seed is None else seed
+        raise DheadsError("--set sample.batch_size: one clip is drawn at a time here; several are with --batch")
+    previews: list[Preview] = [TerminalPreview()] if preview else []
+    look = Look(size, paste_back, mark)
+    look.check()
+    artist = ready(model, device, sampler, motion_noise, sets, quality)
+    recipe = artist.trained.recipe
+    fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
+    previews += [GifPreview(preview_gif, fps)] if preview_gif else []
     picture = read_identity(face, recipe.preprocess, frame)
-    with as_file(speech) as recording:
-        waveform = levelled(read_speech(recording, rate), rate, fps, settings.speech_dbfs)
-        n_frames = frames_of(len(waveform), fps, rate)
-        sound = media.fit_length(media.read_audio(recording, SOUND_RATE), samples_of(n_frames, fps, SOUND_RATE))
-    identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
-    if crop_preview:
-        write_crop(crop_preview, identity)
+    with as_file(speech) as path:
+        recording = listen(path, artist.rate, fps)
+        outputs.check_seconds(out, recording.n_frames / fps)
+        identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
+        if crop_preview:
+            write_crop(crop_preview, identity)
+        show, shown = way_to_show(identity, recipe, look)
+        clip = Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, shown)
 
-    consent.remind()
-    began = time.monotonic()
-    # All streams: the next 16 s of speech are encoded when the frame loop gets there.
-    embeddings = encode_stream(parts.audio_encoder, torch.from_numpy(waveform).to(target), n_frames, fps)
-    windows = stream_windows(embeddings, recipe.model.audio_context)
-    frames = draw_frames(recipe, parts, settings, identity.crop[None], windows, [seed])
-    show, shown = whole_photo(identity, recipe, size) if paste_back else alone(recipe, size)
-    tags = made_here(recipe.name, seed).tags(f"{face.stem} speaking")
-    with (
-        outputs.open_output(out, fps, shown, sound, SOUND_RATE, tags=tags, overwrite=overwrite) as video,
-        console.progress("animate", total=n_frames, unit="frames") as bar,
-    ):
-        for drawn in frames:
-            picture = show(to_uint8(drawn)[0].numpy())
-            video.write(marked(picture) if mark else picture)
-            bar.advance(1)
-    return report(out, recipe, seed, n_frames, max(shown), time.monotonic() - began)
+        consent.remind()
+        began = time.monotonic()
+        drawing = Drawing(clip, artist, resume=resume, overwrite=overwrite, previews=previews)
+        tell_of_kept(drawing, resume)
+        with drawing, progress_of(drawing, previews) as bar:
+            for window in drawing.windows():
+                drawing.take(artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
+                bar.advance(1)
+    return report(clip, recipe, drawing.n_before, time.monotonic() - began)
 
 
-def report(out: str, recipe: Recipe, seed: int, n_frames: int, size: int, took_s: float) -> dict[str, Any]:
-    """Tell people and scripts what was made; `size` is the longer side, px."""
+def progress_of(drawing: Drawing, previews: Sequence[Preview]) -> AbstractContextManager[console.Bar]:
+    """The progress of drawing one clip; frames that were kept do not count for its speed."""
+    total = drawing.clip.recording.n_frames
+    above = next((each for each in previews if isinstance(each, TerminalPreview)), None)
+    return console.progress("animate", total=total, unit="frames", done=drawing.n_before, above=above)
+
+
+def tell_of_kept(drawing: Drawing, resume: bool) -> None:
+    """Say what becomes of the frames that a run that was broken off has left."""
+    out, total = drawing.clip.out, drawing.clip.recording.n_frames
+    if drawing.n_before:
+        console.info(f"{out}: goes on after frame {drawing.n_before} of {total}")
+    elif resume:
+        console.info(f"{out}: no frames are kept from another run, so it begins at its first")
+    elif out != outputs.STDOUT and (n_kept := n_left(out)):
+        console.warn(
+            f"{out}: {n_kept} frames are kept from a run that was broken off, and this one begins anew; to go on with "
+            f"them press Ctrl-C and add --resume (they are replaced when the first {SAVE_EVERY_S:.0f} s are drawn)"
+        )
+
+
+def report(clip: Clip, recipe: Recipe, n_before: int, took_s: float) -> dict[str, Any]:
+    """Tell people and scripts what was made.
+
+    Args:
+        clip: the clip.
+        recipe: of the model.
+        n_before: frames that another run had drawn.
+        took_s: what the others took.
+    """
+    out, n_frames, n_drawn = clip.out, clip.recording.n_frames, clip.recording.n_frames - n_before
     seconds = n_frames / recipe.preprocess.fps
     made = {
         "out": out,
         "frames": n_frames,
         "seconds": round(seconds, 3),
-        "size": size,
+        "size": max(clip.size),
         "model": recipe.name,
-        "seed": seed,
+        "seed": clip.seed,
         "took_s": round(took_s, 2),
-        "frames_per_s": round(n_frames / took_s, 2),
+        "frames_per_s": round(n_drawn / took_s, 2),
+        "frames_before": n_before,
     }
     place = "the stream" if out == outputs.STDOUT else out
-    console.info(f"{place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_frames / took_s:.1f} frames/s)")
+    console.info(f"{place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_drawn / took_s:.1f} frames/s)")
     console.result(made)
     return made
 
 
-def check_places(out: str, crop_preview: Path | None, *, overwrite: bool) -> None:
+def check_places(out: str, crop_preview: Path | None, preview_gif: Path | None, *, overwrite: bool) -> None:
     """Refuse, before any work, places that can't be written to.
 
     Raises:
@@ -153,32 +170,7 @@ def check_places(out: str, crop_preview: Path | None, *, overwrite: bool) -> Non
         raise DheadsError("-o - and --json both need standard output: name a file, or leave out --json")
     if crop_preview:
         media.check_target(crop_preview, overwrite=overwrite, suffixes=(".png",))
-
-
-Show = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a drawn frame [S, S, 3] -> a frame of the video [H, W, 3]
-
-
-def alone(recipe: Recipe, size: int | None) -> tuple[Show, tuple[int, int]]:
-    """Show the crop by itself; also returns the video's (width, height) px."""
-    size = size or max(DEFAULT_SIZE, recipe.model.size)
-    return lambda drawn: scaled(drawn, size), (size, size)
-
-
-def whole_photo(identity: Identity, recipe: Recipe, longest: int | None) -> tuple[Show, tuple[int, int]]:
-    """Show the whole photo with the crop in its place; also returns the video's (width, height) px."""
-    margins = margins_of(recipe.preprocess)
-    paste = PasteBack(identity.picture, identity.transform, recipe.model.size, margins, longest or DEFAULT_LONGEST)
-    if paste.enlarged > SOFT_FROM:
-        console.warn(
-            f"the face is drawn in {recipe.model.size} px and enlarged {paste.enlarged:.1f} times: it will be softer "
-            "than the photo around it (a smaller --size helps)"
-        )
-    return paste, paste.size
-
-
-def scaled(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A frame uint8 [S, S, 3] in another size: by Lanczos up, by the mean over pixels down."""
-    if picture.shape[0] == size:
-        return picture
-    way = cv2.INTER_LANCZOS4 if size > picture.shape[0] else cv2.INTER_AREA
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=way), np.uint8)
+    if preview_gif:
+        media.check_target(preview_gif, overwrite=overwrite, suffixes=(".gif",))
+        if preview_gif.resolve() == Path(out).resolve():
+            raise DheadsError(f"--preview-gif {preview_gif} is the video's own place: name another file")

@@ -18,7 +18,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device, choose_precision, random_inputs
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
-from dheads_cli.run.animate import DEFAULT_MODEL, DEFAULT_SIZE
+from dheads_cli.run.animate_clip import DEFAULT_MODEL, DEFAULT_SIZE
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
 from dheads_cli.run.bench_parts import Peak, Timing
 from dheads_cli.run.bench_preprocess import usable_clips

@@ -18,10 +18,10 @@ from dheads_cli.data import media
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
-from dheads_cli.run.animate import SOUND_RATE, scaled
+from dheads_cli.run.animate_clip import SOUND_RATE, scaled
 from dheads_cli.run.device_speed import Clock
 from dheads_cli.run.frames import chosen_settings, draw_frames
-from dheads_cli.run.recording import levelled, read_speech
+from dheads_cli.run.recording import listen
 
 Item = TypeVar("Item")
 
@@ -73,8 +73,9 @@ class AnimateLoop:
         self.trained, self.crop, self.out, self.size, self.clock = trained, crop, out, size, clock
         self.settings = chosen_settings(trained)
         self.fps, self.rate = trained.recipe.preprocess.fps, trained.parts.audio_encoder.sample_rate
-        self.waveform = levelled(read_speech(speech, self.rate), self.rate, self.fps, self.settings.speech_dbfs)
-        self.sound = media.read_audio(speech, SOUND_RATE)
+        recording = listen(speech, self.rate, self.fps)
+        self.waveform = np.concatenate(list(recording.heard(self.settings.speech_dbfs)))
+        self.sound = np.concatenate(list(recording.sound(SOUND_RATE)))
         self.passes: list[Pass] = []
         n_all = frames_of(len(self.waveform), self.fps, self.rate)
         self.n_frames = min(TRIAL_FRAMES, n_all)

@@ -228,7 +228,7 @@ def disk(outputs: Path, cache: Path, least_gb: float = MIN_FREE_GB) -> Check:
 def speed() -> Check:
     """Draw a few frames with the model that `dheads animate` takes, and say how long a short clip will take."""
     try:
-        from dheads_cli.run.animate import DEFAULT_MODEL
+        from dheads_cli.run.animate_clip import DEFAULT_MODEL
         from dheads_cli.run.doctor_speed import seconds_of_a_clip
 
         numbers = seconds_of_a_clip(registry.load("models", DEFAULT_MODEL)(), FACE)

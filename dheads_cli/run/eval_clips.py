@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media import read_audio
-from dheads_cli.errors import UnusableClip
-from dheads_cli.run.eval_pairs import Pair
+from dheads_cli.run.eval_pairs import SAMPLE_RATE, Pair
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH
 from dheads_cli.run.page_parts import film
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from dheads_cli.protocols import Frames
 
 N_NAMED = 3  # clips named at each end of a value
-SIDE_PX, SHOWN_S, CRF, SAMPLE_RATE = 256, 10.0, 23, 16000  # of one of the three pictures; of a film on the page
+SIDE_PX, SHOWN_S, CRF = 256, 10.0, 23  # of one of the three pictures; of a film on the page
 GAIN = 2  # of the difference, so that it is seen
 
 
@@ -132,12 +130,5 @@ def _small(frames: Frames) -> Frames:
 
 
 def _sound(pair: Pair) -> NDArray[np.float32] | None:
-    if pair.sound is None:
-        return None
-    path, start = pair.sound
-    try:
-        return read_audio(path, SAMPLE_RATE, start)
-    except UnusableClip as error:
-        if error.reason == "no sound":
-            return None
-        raise
+    found = pair.clip.sound
+    return found[0] if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from dheads_cli.data.media import read_video, source_fps_of
 from dheads_cli.data.samples import partners
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Kept, Pair, ScoredClip
+from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Kept, Pair, ScoredClip, sound_of
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 from dheads_cli.run.page_parts import count
 
@@ -127,8 +128,9 @@ def _real_clip(match: NamedPair, fps: float, detector: LandmarkDetector, known: 
             known[place] = detector(frames)
         return known[place]
 
-    frames = read_video(match.reference, fps).frames
-    return ScoredClip(match.id, match.speaker, fps, frames, frames[0], landmarks)
+    video = read_video(match.reference, fps)
+    sound = partial(sound_of, match.reference, video.start)
+    return ScoredClip(match.id, match.speaker, fps, video.frames, video.frames[0], landmarks, sound)
 
 
 def _generated_pair(match: NamedPair, real: ScoredClip, fps: float, detector: LandmarkDetector) -> Pair:
@@ -150,9 +152,11 @@ def _generated_pair(match: NamedPair, real: ScoredClip, fps: float, detector: La
         how = cv2.INTER_AREA if height * width < own_height * own_width else cv2.INTER_CUBIC
         frames = np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
     reference = _first(real, n_frames)
-    clip = ScoredClip(match.id, match.speaker, fps, frames, real.identity, detector)
+    clip = ScoredClip(
+        match.id, match.speaker, fps, frames, real.identity, detector, partial(sound_of, match.video, video.start)
+    )
     facts = _facts(match.id, match, n_frames) | {"changed": "; ".join(changes)}
-    return Pair(GENERATED, clip, reference, facts, sound=(match.video, video.start))
+    return Pair(GENERATED, clip, reference, facts)
 
 
 def _first(clip: ScoredClip, n_frames: int) -> ScoredClip:
@@ -162,8 +166,9 @@ def _first(clip: ScoredClip, n_frames: int) -> ScoredClip:
     found = clip.find_landmarks
     whole = clip.frames
     return ScoredClip(
-        clip.id, clip.speaker, clip.fps, whole[:n_frames], clip.identity, lambda _: found(whole)[:n_frames]
-    )
+        clip.id, clip.speaker, clip.fps, whole[:n_frames], clip.identity, lambda _: found(whole)[:n_frames],
+        clip.find_sound,
+    )  # fmt: skip
 
 
 def _facts(name: str, match: NamedPair, n_frames: int) -> dict[str, Any]:

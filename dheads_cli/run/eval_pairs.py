@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media import read_video
+from dheads_cli.data.media import read_audio, read_video
 from dheads_cli.data.samples import SampleRow, partners
 from dheads_cli.data.shards import Corpus, StoredClip
-from dheads_cli.errors import DheadsError
+from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.protocols import LandmarkDetector
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL, SHUFFLED
 
 if TYPE_CHECKING:
-    from dheads_cli.protocols import Frames, Landmarks
+    from dheads_cli.protocols import Frames, Landmarks, Sound
 
 ROW_OF_KIND = {"synced": GENERATED, "shuffled": SHUFFLED}
+SAMPLE_RATE = 16000  # that the sound of videos is read at, Hz
 MAX_FRAMES_APART = 2  # more than that between a generated and a real clip is worth a warning
+
+
+def no_sound() -> None:
+    """Of a clip that has none."""
 
 
 @dataclass
 class ScoredClip:
-    """One clip as metrics see it; landmarks are looked for when first asked for, then kept."""
+    """One clip as metrics see it; landmarks and sound are looked for when first asked for, then kept."""
 
     id: str
     speaker: str
@@ -36,18 +41,26 @@ class ScoredClip:
     frames: Frames  # uint8 RGB [F, H, W, 3]
     identity: NDArray[np.uint8]  # uint8 RGB [H, W, 3]
     find_landmarks: Callable[[Frames], Landmarks]
+    find_sound: Callable[[], Sound | None] = no_sound  # from the first frame on; it may be longer than the clip
 
     @cached_property
     def landmarks(self) -> Landmarks:
         """float32 [F, 68, 2] px, NaN where no face is found."""
         return self.find_landmarks(self.frames)
 
+    @cached_property
+    def sound(self) -> Sound | None:
+        """Waveform [T], as long as the clip or shorter, and its rate; None without sound."""
+        if (found := self.find_sound()) is None:
+            return None
+        waveform, rate = found
+        return waveform[: round(len(self.frames) / self.fps * rate)], rate
+
 
 @dataclass(frozen=True)
 class Pair:
     """A clip and the real one it is scored against, equally long; `facts` goes into the clip's record.
 
-    `sound` is the file that may have the clip's sound, and when its first frame is shown on the file's clock, s;
     `remark` is for the user.
     """
 
@@ -55,7 +68,6 @@ class Pair:
     clip: ScoredClip
     reference: ScoredClip
     facts: Mapping[str, Any]
-    sound: tuple[Path, float] | None = None
     remark: str = ""
 
 
@@ -182,8 +194,10 @@ def generated_pair(path: Path, row: SampleRow, real: StoredClip, detector: Landm
         "id": row.id, "clip_id": row.clip_id, "audio_clip_id": row.audio_clip_id, "speaker": row.speaker,
         "n_frames": n_frames,
     }  # fmt: skip
-    clip = ScoredClip(row.id, row.speaker, real.fps, frames[:n_frames], identity, detector)
-    return Pair(ROW_OF_KIND[row.kind], clip, _reference(real, n_frames, identity), facts, (path, video.start), remark)
+    clip = ScoredClip(
+        row.id, row.speaker, real.fps, frames[:n_frames], identity, detector, partial(sound_of, path, video.start)
+    )
+    return Pair(ROW_OF_KIND[row.kind], clip, _reference(real, n_frames, identity), facts, remark)
 
 
 def ground_truth_pair(row: SampleRow, real: StoredClip, detector: LandmarkDetector) -> Pair:
@@ -192,7 +206,9 @@ def ground_truth_pair(row: SampleRow, real: StoredClip, detector: LandmarkDetect
     facts = {
         "id": real.id, "clip_id": real.id, "audio_clip_id": real.id, "speaker": real.speaker, "n_frames": n_frames
     }  # fmt: skip
-    clip = ScoredClip(real.id, real.speaker, real.fps, real.frames, identity, detector)
+    clip = ScoredClip(
+        real.id, real.speaker, real.fps, real.frames, identity, detector, lambda: (real.waveform, real.sample_rate)
+    )
     return Pair(GROUND_TRUTH, clip, _reference(real, n_frames, identity), facts)
 
 
@@ -207,8 +223,23 @@ def other_real_pair(row: SampleRow, real: StoredClip, other: StoredClip) -> Pair
 
 def _reference(real: StoredClip, n_frames: int, identity: NDArray[np.uint8]) -> ScoredClip:
     return ScoredClip(
-        real.id, real.speaker, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames]
-    )
+        real.id, real.speaker, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames],
+        lambda: (real.waveform, real.sample_rate),
+    )  # fmt: skip
+
+
+def sound_of(path: Path, start: float) -> Sound | None:
+    """The sound of a video from `start` on its clock; None where it has none.
+
+    Raises:
+        UnusableClip: it is damaged.
+    """
+    try:
+        return read_audio(path, SAMPLE_RATE, start), SAMPLE_RATE
+    except UnusableClip as error:
+        if error.reason == "no sound":
+            return None
+        raise
 
 
 def _identity_frame(row: SampleRow, real: StoredClip) -> NDArray[np.uint8]:

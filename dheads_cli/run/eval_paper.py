@@ -142,12 +142,15 @@ def with_weights(metrics: Sequence[Component], weights: Mapping[str, str]) -> li
     ]
 
 
-def paper_table(rows: Mapping[str, Mapping[str, float]], missing: Mapping[str, str]) -> dict[str, Any]:
+def paper_table(
+    rows: Mapping[str, Mapping[str, float]], missing: Mapping[str, str], weights: Mapping[str, str]
+) -> dict[str, Any]:
     """The table as plain values.
 
     Args:
         rows: of `dheads eval` -> name of a value -> value.
         missing: metrics that can't be built -> why.
+        weights: metrics that measured -> their network and weights: `sync` may have another network than the paper's.
 
     Returns:
         "columns": their heads; "ours": row -> values, None where there is none; "paper": corpus -> method -> values;
@@ -157,7 +160,9 @@ def paper_table(rows: Mapping[str, Mapping[str, float]], missing: Mapping[str, s
     not_measured = {}
     for place, column in enumerate(COLUMNS):
         if all(values[place] is None for values in ours.values()):
-            without = f"metric {column.metric} gave no value called {column.value!r}"
+            used = weights.get(column.metric)
+            by = f" of {used}" if used else ""
+            without = f"metric {column.metric}{by} gave no value called {column.value!r}"
             not_measured[column.head] = missing.get(column.metric, without)
     return {
         "columns": [column.head for column in COLUMNS],

@@ -27,6 +27,7 @@ from dheads_cli.run.eval_page import write_page
 from dheads_cli.run.eval_pairs import Group, Kept, Pair, sample_groups
 from dheads_cli.run.eval_paper import Choice, all_metrics, paper_metrics, paper_table, show_paper, with_weights
 from dheads_cli.run.eval_report import OTHER_REAL, ROWS, Scores, make_report, show, write_files
+from dheads_cli.run.sync_report import REPORT as SYNC_REPORT
 from dheads_cli.run.word_report import REPORT as WORD_REPORT
 
 CHOICES = {"all": all_metrics, "paper": paper_metrics}  # words in place of metrics' names
@@ -69,6 +70,11 @@ def evaluate(
             f"{folder}: holds a word recogniser, which makes no samples: {folder / WORD_REPORT} says how many words "
             "it gets right, and `dheads train` prints it again"
         )
+    if (folder / SYNC_REPORT).is_file():
+        raise DheadsError(
+            f"{folder}: holds a network for lips and sound, which makes no samples: {folder / SYNC_REPORT} says how "
+            "good it is, and `dheads train` prints it again"
+        )
     settings = settings_near(folder)
     chosen = _chosen(settings.metrics if metrics is None else metrics, weights)
     detector = detector or settings.detector
@@ -89,7 +95,7 @@ def evaluate(
         reference=reference,
     )  # fmt: skip
     if metrics == "paper":
-        report["paper"] = paper_table(scores.totals, chosen.missing)
+        report["paper"] = paper_table(scores.totals, chosen.missing, weights)
     write_files(folder, report, scores, csv)
     if html:
 

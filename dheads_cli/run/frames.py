@@ -3,45 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
-from dheads_cli.model.generate import Continuity, NoiseStreams, from_uint8, generate, to_uint8
+from dheads_cli.model.generate import Continuity, Drawer, NoiseStreams, draw_all, from_uint8, to_uint8
 from dheads_cli.model.guidance import Guidance
 from dheads_cli.model.speech import audio_windows, encode_speech
 from dheads_cli.recipe import Recipe, Sample
 from dheads_cli.recipe_io import overridden
 from dheads_cli.recipe_section import Component
 
+Quality = Literal["draft", "normal", "best"]
+
 
 def chosen_settings(
-    trained: Trained, sampler: Component | None = None, motion_noise: float | None = None, sets: Sequence[str] = ()
+    trained: Trained,
+    sampler: Component | None = None,
+    motion_noise: float | None = None,
+    sets: Sequence[str] = (),
+    quality: Quality = "normal",
 ) -> Sample:
     """The recipe's sampling settings with what the command line chose instead.
 
     Args:
         trained: the model.
-        sampler: None is the recipe's.
+        sampler: None is the recipe's for this quality.
         motion_noise: None is the recipe's.
         sets: `sample.KEY=VALUE` each, after the others: `sample.sampler.steps=5` is an option of the sampler chosen.
+        quality: which of the recipe's samplers.
 
     Raises:
         DheadsError: a setting is wrong, the network was not trained to be told of noise on motion frames, or not
             without a condition that is to guide it.
     """
+    sampler = sampler or sampler_for(quality, trained.recipe.sample)
     chosen: dict[str, Any] = {"sampler": sampler, "motion_noise": motion_noise}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     sample = trained.recipe.sample.model_copy(update=chosen)
     settings = overridden(trained.recipe.model_copy(update={"sample": sample}), sets, "sample").sample
     check_motion_noise(trained.recipe, settings.motion_noise)
     return settings
+
+
+def sampler_for(quality: Quality, sample: Sample) -> Component:
+    """A recipe's sampler for a quality: the one that it names for it, or its usual one with fewer or more steps.
+
+    Raises:
+        DheadsError: it names none, and its usual one has no option `steps`.
+    """
+    usual = sample.sampler
+    if named := {"draft": sample.draft_sampler, "normal": usual, "best": sample.best_sampler}[quality]:
+        return named
+    options = registry.signature_of(registry.load("samplers", usual.use))
+    steps = usual.options.get("steps", options["steps"].default if "steps" in options else None)
+    if not isinstance(steps, int):
+        raise DheadsError(
+            f"--quality {quality}: the model's sampler {usual.use} has no option steps, and its recipe names no other; "
+            f"--set sample.{quality}_sampler=NAME does"
+        )
+    steps = 2 * steps if quality == "best" else min(steps, max(2, steps // 2))
+    return Component.model_validate({"use": usual.use, **usual.options, "steps": steps})
 
 
 def check_motion_noise(recipe: Recipe, motion_noise: float | list[float]) -> None:
@@ -86,18 +115,26 @@ def draw_frames(
     Yields:
         One frame of each clip [B, 3, H, W] in [-1, 1], as soon as it is drawn.
     """
+    drawer = drawer_of(recipe, parts, settings)
     device = next(parts.unet.parameters()).device
-    return generate(
+    frame = from_uint8(torch.from_numpy(identity).to(device))
+    return draw_all(drawer, frame, drawer.begin(frame), windows, NoiseStreams(seeds, device))
+
+
+def drawer_of(recipe: Recipe, parts: Parts, settings: Sample) -> Drawer:
+    """What draws the frames of a model.
+
+    Args:
+        recipe, parts, settings: see draw_frames.
+    """
+    return Drawer(
         parts.unet,
         parts.schedule,
         build_component("samplers", settings.sampler),
         recipe.model.prediction,
-        from_uint8(torch.from_numpy(identity).to(device)),
-        windows,
-        continuity=continuity_of(settings),
-        noise=NoiseStreams(seeds, device),
-        guidance=Guidance(settings.guidance.model_dump()),
-        precision=choose_precision(recipe.train.precision, device),
+        continuity_of(settings),
+        Guidance(settings.guidance.model_dump()),
+        choose_precision(recipe.train.precision, next(parts.unet.parameters()).device),
     )
 
 

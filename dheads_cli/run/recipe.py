@@ -13,9 +13,11 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Recipe
 from dheads_cli.recipe_io import Loaded, load_any_recipe, recipe_to_yaml
 from dheads_cli.recipe_section import Component
-from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.recipe_sync import SyncRecipe
+from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
 
 if TYPE_CHECKING:
+    from dheads_cli.run.sync_cost import SyncCost
     from dheads_cli.run.words_cost import WordsCost
 
 # Largest training steps that `check` times, FLOP: a few seconds.
@@ -35,7 +37,7 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data"} and what the task's network takes: `Cost`, or for words `WordsCost`.
+        {"path", "components", "data"} and what the task's network takes: `Cost`, `WordsCost` or `SyncCost`.
 
     Raises:
         DheadsError: a component can't be built, or sizes or weights to begin with do not fit.
@@ -58,8 +60,8 @@ def components_of(recipe: AnyRecipe) -> list[tuple[str, Component]]:
     found = []
     for path in COMPONENT_PATHS:
         section, key = path.split(".")
-        value = getattr(getattr(recipe, section, None), key, [])
-        found += [(path, item) for item in (value if isinstance(value, list) else [value])]
+        value = getattr(getattr(recipe, section, None), key, None)
+        found += [(path, item) for item in (value if isinstance(value, list) else [value]) if item is not None]
     return found
 
 
@@ -128,7 +130,7 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
 
     rows = []
     for key in ("weights", "audio_encoder_weights"):
-        if (reference := getattr(recipe.train, key)) is None:
+        if (reference := getattr(recipe.train, key, None)) is None:
             continue
         try:
             path = find_checkpoint(reference)
@@ -136,7 +138,7 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
             rows.append([f"train.{key}", reference, str(error)])
             continue
         found = f"{path.name} fits"
-        if key == "audio_encoder_weights":
+        if key == "audio_encoder_weights" and isinstance(recipe, HearingRecipe):
             load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
         elif isinstance(recipe, Recipe):
             load_weights(path, build_model(recipe.model).own_modules(), recipe)
@@ -146,11 +148,18 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
     return rows
 
 
-def cost_of(recipe: AnyRecipe, built: dict[str, Any], device: str) -> tuple[Cost | WordsCost, list[list[str]]]:
+def cost_of(
+    recipe: AnyRecipe, built: dict[str, Any], device: str
+) -> tuple[Cost | SyncCost | WordsCost, list[list[str]]]:
     """What a recipe's network takes, on its task's terms, and rows of it for people."""
     if isinstance(recipe, Recipe):
         cost = Cost.of(recipe, built, device)
         return cost, cost.rows(recipe)
+    if isinstance(recipe, SyncRecipe):
+        from dheads_cli.run.sync_cost import SyncCost
+
+        sync = SyncCost.of(recipe, device)
+        return sync, sync.rows(recipe)
     from dheads_cli.run.words_cost import WordsCost
 
     words = WordsCost.of(recipe, device)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,13 @@ from dheads_cli import console
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.checkpoint import load_audio_encoder, load_tensors, load_weights, recipe_in
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
 from dheads_cli.run.training_changes import differences, is_free
 from dheads_cli.run.training_health import Health
 
 
 class Learner(Protocol):
     """What is trained: a task's parts."""
-
-    @property
-    def audio_encoder(self) -> AudioEncoder: ...
 
     def own_modules(self) -> dict[str, nn.Module]:
         """The modules whose weights a checkpoint holds, by their prefix in it."""
@@ -33,6 +30,14 @@ class Learner(Protocol):
     def trained_modules(self) -> dict[str, nn.Module]:
         """Those of them that are learned; the others stay as they are."""
         ...
+
+
+@runtime_checkable
+class Hearer(Learner, Protocol):
+    """One that has an audio encoder."""
+
+    @property
+    def audio_encoder(self) -> AudioEncoder: ...
 
 
 @dataclass
@@ -209,8 +214,9 @@ def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) ->
         theirs, ours = (each.model.model_dump(mode="json") for each in (before, recipe))
         unlike = ", ".join(differences(theirs, ours, "model."))
         console.info(f"begins with the weights of {path}" + (f", whose recipe has another {unlike}" if unlike else ""))
-    if settings.audio_encoder_weights is not None:
-        load_audio_encoder(settings.audio_encoder_weights, parts.audio_encoder, recipe.model.audio_encoder)
+    if isinstance(recipe, HearingRecipe) and recipe.train.audio_encoder_weights is not None:
+        assert isinstance(parts, Hearer)
+        load_audio_encoder(recipe.train.audio_encoder_weights, parts.audio_encoder, recipe.model.audio_encoder)
 
 
 def restore(state: State, tensors: dict[str, Tensor], step: int, health: Health) -> None:

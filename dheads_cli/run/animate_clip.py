@@ -1,0 +1,264 @@
+"""One clip of `dheads animate`: what is drawn, what it is drawn from, and the clip while it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dheads_cli import console, registry
+from dheads_cli.data import outputs
+from dheads_cli.data.mark import marked
+from dheads_cli.data.paste import PasteBack
+from dheads_cli.data.provenance import Provenance, made_here
+from dheads_cli.errors import DheadsError
+from dheads_cli.model.build import choose_device
+from dheads_cli.model.checkpoint import Trained, load_model
+from dheads_cli.model.generate import Drawer, NoiseStreams, from_uint8, to_uint8
+from dheads_cli.model.speech import spoken_windows
+from dheads_cli.recipe import Recipe, Sample
+from dheads_cli.recipe_section import Component
+from dheads_cli.run.frames import Quality, chosen_settings, drawer_of
+from dheads_cli.run.identity import Identity, margins_of
+from dheads_cli.run.kept_frames import Inputs, KeptFrames
+from dheads_cli.run.preview import Preview
+from dheads_cli.run.recording import Recording
+
+DEFAULT_MODEL = "small"
+DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
+DEFAULT_LONGEST = 1280  # px of the longer side of a whole photo's video
+MAX_SIZE = 4096  # px: more than H.264 players show
+SOFT_FROM = 2.0  # px of a whole photo for one px of its face, from which the face looks softer than the photo
+SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
+
+Show = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a drawn frame [S, S, 3] -> a frame of the video [H, W, 3]
+
+
+@dataclass(frozen=True)
+class Artist:
+    """A model that is ready to draw.
+
+    Attributes:
+        trained: the model.
+        settings: how it draws.
+        device: where.
+        drawer: draws a frame.
+    """
+
+    trained: Trained
+    settings: Sample
+    device: torch.device
+    drawer: Drawer
+
+    @property
+    def rate(self) -> int:
+        """Hz that the network hears speech at."""
+        return self.trained.parts.audio_encoder.sample_rate
+
+
+def ready(
+    model: str | None,
+    device: str,
+    sampler: Component | None,
+    motion_noise: float | None,
+    sets: Sequence[str],
+    quality: Quality,
+) -> Artist:
+    """The model that draws, see animate.
+
+    Raises:
+        DheadsError: there is no such model or device, or a setting is wrong.
+    """
+    target = choose_device(device)
+    trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
+    settings = chosen_settings(trained, sampler, motion_noise, sets, quality)
+    return Artist(trained, settings, target, drawer_of(trained.recipe, trained.parts, settings))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a video looks.
+
+    Attributes:
+        size: width and height, px, see animate.
+        paste_back: put the face back into the whole photo.
+        mark: draw a visible mark into the corner of each frame.
+    """
+
+    size: int | None = None
+    paste_back: bool = False
+    mark: bool = False
+
+    def check(self) -> None:
+        """Refuse a size that players don't show.
+
+        Raises:
+            DheadsError: it is one.
+        """
+        if self.size is not None and (self.size % 2 or not 16 <= self.size <= MAX_SIZE):
+            raise DheadsError(f"--size {self.size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is to be drawn.
+
+    Attributes:
+        out: the video's place.
+        title: of the video.
+        crop: the face, uint8 RGB [S, S, 3].
+        recording: the speech.
+        seed: of the random draws.
+        show: makes a frame of the video of a drawn one.
+        size: (width, height) of the video, px.
+    """
+
+    out: str
+    title: str
+    crop: NDArray[np.uint8]
+    recording: Recording
+    seed: int
+    show: Show
+    size: tuple[int, int]
+
+    def made_by(self, artist: Artist) -> Provenance:
+        """What the video says of itself."""
+        return made_here(artist.trained.recipe.name, self.seed)
+
+
+class Drawing:
+    """A clip while it is drawn; a context manager that leaves all of its video or, but for frames kept, nothing.
+
+    Args:
+        clip: what is drawn.
+        artist: by whom.
+        resume: go on after the frames that a run that was broken off has left.
+        overwrite: replace what is at the video's place.
+        previews: are shown each frame that is drawn.
+
+    Attributes:
+        identity: [1, 3, S, S].
+        past: what the next frame is drawn from.
+        noise: of the clip.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        artist: Artist,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        previews: Sequence[Preview] = (),
+    ) -> None:
+        self.clip, self.artist, self._overwrite, self._previews = clip, artist, overwrite, previews
+        self.identity = from_uint8(torch.from_numpy(clip.crop[None]).to(artist.device))
+        self.past = artist.drawer.begin(self.identity)
+        self.noise = NoiseStreams([clip.seed], artist.device)
+        inputs = Inputs(clip.crop, clip.recording.path, artist.trained, artist.settings, clip.seed)
+        self._keeper = None if clip.out == outputs.STDOUT else KeptFrames(clip.out, inputs)
+        self._kept = self._keeper.load() if resume and self._keeper else None
+        if self._kept:
+            self.past = self._kept.past
+            self.noise.generators[0].set_state(self._kept.noise)
+        self.n_before = self.past.n_frames
+        self._stack = ExitStack()
+
+    def windows(self) -> Iterator[Tensor]:
+        """The audio windows [1, K, D] of the frames that are still to be drawn, encoded when they are asked for."""
+        artist, recording = self.artist, self.clip.recording
+        heard = recording.heard(artist.settings.speech_dbfs)
+        return spoken_windows(
+            artist.trained.parts.audio_encoder,
+            (torch.from_numpy(piece).to(artist.device) for piece in heard),
+            recording.n_frames,
+            recording.fps,
+            artist.trained.recipe.model.audio_context,
+            self.n_before,
+        )
+
+    def take(self, frame: Tensor) -> None:
+        """The next frame [1, 3, S, S] is drawn."""
+        self.past = self.past.then(frame)
+        drawn = to_uint8(frame)[0].numpy()
+        self._video.write(self.clip.show(drawn))
+        if self._keeper:
+            self._keeper.keep(drawn, self.past, self.noise)
+        for preview in self._previews:
+            preview.show(drawn)
+
+    def __enter__(self) -> Self:
+        clip, recording = self.clip, self.clip.recording
+        tags = clip.made_by(self.artist).tags(clip.title)
+        if self._kept:
+            outputs.remove_parts(clip.out)
+        video = outputs.open_output(
+            clip.out, recording.fps, clip.size, recording.sound(SOUND_RATE), SOUND_RATE,
+            tags=tags, overwrite=self._overwrite,
+        )  # fmt: skip
+        with ExitStack() as stack:
+            self._video = stack.enter_context(video)
+            if self._kept:
+                with console.progress("frames kept", total=self.n_before, unit="frames") as bar:
+                    for drawn in self._kept.frames:
+                        self._video.write(clip.show(drawn))
+                        bar.advance(1)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+        for preview in self._previews if kind is None else ():
+            preview.finish()
+        if self._keeper and kind is None:
+            self._keeper.remove()
+        elif self._keeper and self._keeper.n_frames:
+            console.info(f"{self.clip.out}: {self._keeper.n_frames} frames are kept; --resume goes on with them")
+
+
+def way_to_show(identity: Identity, recipe: Recipe, look: Look) -> tuple[Show, tuple[int, int]]:
+    """How drawn frames become those of the video, and the video's (width, height) px.
+
+    Args:
+        identity: who speaks.
+        recipe: of the model.
+        look: of the video.
+    """
+    show, shown = whole_photo(identity, recipe, look.size) if look.paste_back else alone(recipe, look.size)
+    return (lambda drawn: marked(show(drawn))) if look.mark else show, shown
+
+
+def alone(recipe: Recipe, size: int | None) -> tuple[Show, tuple[int, int]]:
+    """Show the crop by itself; also returns the video's (width, height) px."""
+    size = size or max(DEFAULT_SIZE, recipe.model.size)
+    return lambda drawn: scaled(drawn, size), (size, size)
+
+
+def whole_photo(identity: Identity, recipe: Recipe, longest: int | None) -> tuple[Show, tuple[int, int]]:
+    """Show the whole photo with the crop in its place; also returns the video's (width, height) px."""
+    margins = margins_of(recipe.preprocess)
+    paste = PasteBack(identity.picture, identity.transform, recipe.model.size, margins, longest or DEFAULT_LONGEST)
+    if paste.enlarged > SOFT_FROM:
+        console.warn(
+            f"the face is drawn in {recipe.model.size} px and enlarged {paste.enlarged:.1f} times: it will be softer "
+            "than the photo around it (a smaller --size helps)"
+        )
+    return paste, paste.size
+
+
+def scaled(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A frame uint8 [S, S, 3] in another size: by Lanczos up, by the mean over pixels down."""
+    if picture.shape[0] == size:
+        return picture
+    way = cv2.INTER_LANCZOS4 if size > picture.shape[0] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=way), np.uint8)
