@@ -210,6 +210,7 @@ def train(
     """
     from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe
+    from dheads_cli.recipe_lips import LipsRecipe
     from dheads_cli.recipe_sync import SyncRecipe
     from dheads_cli.run.processes import joined
 
@@ -224,6 +225,10 @@ def train(
             from dheads_cli.run.train_sync import train_sync
 
             console.result(train_sync(loaded, folder, device=device, restart=restart))
+        elif isinstance(loaded, LipsRecipe):
+            from dheads_cli.run.train_lips import train_lips
+
+            console.result(train_lips(loaded, folder, device=device, restart=restart))
         else:
             from dheads_cli.run.train_words import train_words
 

@@ -11,7 +11,7 @@ Shape letters, used in docstrings and at line ends throughout:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -214,6 +214,11 @@ class Clip(Protocol):
         """
         ...
 
+    @property
+    def words(self) -> Sequence[str] | None:
+        """What is said in its sound, word by word, in lower case; None where that is not known."""
+        ...
+
 
 @runtime_checkable
 class Metric(Protocol):
@@ -253,6 +258,36 @@ class MetricInParts(Metric, Protocol):
 
 
 @runtime_checkable
+class LipReader(Protocol):
+    """Read what a person says from the picture alone, for the metric `wer`."""
+
+    def __call__(self, frames: Frames, landmarks: Landmarks, fps: float) -> Sequence[str]:
+        """The words that are said in one clip, in their order; none where nothing can be read.
+
+        Args:
+            frames: uint8 RGB [F, H, W, 3].
+            landmarks: float32 [F, 68, 2] px in them, NaN in frames without a face.
+            fps: of the frames.
+        """
+        ...
+
+    @property
+    def vocabulary(self) -> Collection[str] | None:
+        """The words it can tell, in lower case; a clip that says others is left out. None: it knows all."""
+        ...
+
+    @property
+    def value_name(self) -> str:
+        """What its word error rate is called: "WER" if it compares with published ones, else a name of its own."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """The network and weights that it reads with."""
+        ...
+
+
+@runtime_checkable
 class MetricOverTime(Metric, Protocol):
     """A metric that can also follow one clip: `drift` is one."""
 
@@ -267,4 +302,5 @@ KINDS: dict[str, type[Any]] = {
     "conditioning": Conditioning,
     "samplers": Sampler,
     "metrics": Metric,
+    "lip_readers": LipReader,
 }

@@ -1,4 +1,4 @@
-"""What can be learned, and the schema of each task: a recipe says `task: words`, `task: sync`, or nothing for video."""
+"""What can be learned, and the schema of each task: `task: words`, `sync`, `lips`, or nothing, which is video."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pydantic import BaseModel
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_lips import LipsRecipe
 from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_words import WordsRecipe
 
 HearingRecipe: TypeAlias = Recipe | WordsRecipe  # whose model has an audio encoder
-AnyRecipe: TypeAlias = HearingRecipe | SyncRecipe
+AnyRecipe: TypeAlias = HearingRecipe | SyncRecipe | LipsRecipe
 
 TASK = "task"  # the key
 DEFAULT_TASK = "video"
-TASKS: dict[str, type[AnyRecipe]] = {"video": Recipe, "words": WordsRecipe, "sync": SyncRecipe}
+TASKS: dict[str, type[AnyRecipe]] = {"video": Recipe, "words": WordsRecipe, "sync": SyncRecipe, "lips": LipsRecipe}
 
 
 def schema_of(data: Any) -> type[AnyRecipe] | None:

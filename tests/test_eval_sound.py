@@ -81,3 +81,23 @@ def test_videos_of_any_tool_bring_their_own_sound(tmp_path: Path) -> None:
         own = CLICK_S["b" if pair.row == GENERATED else "a"]
         assert click_of(pair.clip.sound) == pytest.approx(own, abs=0.012)
         assert click_of(pair.reference.sound) == pytest.approx(CLICK_S["a"], abs=0.012)
+
+
+def test_each_row_has_the_words_of_its_sound(tmp_path: Path) -> None:
+    said = {"a": "Bin blue", "b": None}
+    clips = [
+        replace(make_clip(0, "test", N_FRAMES), id=f"s1/{name}", speaker="s1", info={"text": text})
+        for name, text in said.items()
+    ]
+    write_corpus(tmp_path / "corpus", clips)
+    row = SampleRow("b", "b.mp4", "s1", "test", str(tmp_path / "corpus"), "s1/b", "s1/b", 0, 0, "synced")
+    shuffled = replace(row, id="b.shuffled", file="shuffled.mp4", audio_clip_id="s1/a", kind="shuffled")
+    spoken = replace(row, id="b.other", file="other.mp4", audio_clip_id="elsewhere", kind="shuffled")
+    for each in (row, shuffled, spoken):
+        write_video(tmp_path / "samples" / each.file, None)
+    write_samples(tmp_path / "samples", [row, shuffled, spoken])
+    (group,) = sample_groups(tmp_path / "samples", [row, shuffled, spoken], ground_truth=True)
+    pairs = group.read(NoDetector(), Kept())
+    assert [(pair.row, pair.clip.words) for pair in pairs] == [
+        (GENERATED, None), (SHUFFLED, ["bin", "blue"]), (SHUFFLED, None), (GROUND_TRUTH, None),
+    ]  # fmt: skip

@@ -342,9 +342,11 @@ def test_mistakes_in_any_task_s_recipe_have_their_place(write: Callable[[str], s
 
 def test_an_unknown_task_is_the_one_mistake(write: Callable[[str], str]) -> None:
     assert mistakes(write("name: a\ntask: wrds\ntrain: {jitter_frames: 2}\n")) == [
-        "x.yaml:2:7: task: must be 'video', 'words' or 'sync', not 'wrds'; did you mean 'words'?"
+        "x.yaml:2:7: task: must be 'video', 'words', 'sync' or 'lips', not 'wrds'; did you mean 'words'?"
     ]
-    assert mistakes(write("name: a\ntask: 3\n")) == ["x.yaml:2:7: task: must be 'video', 'words' or 'sync', not 3"]
+    assert mistakes(write("name: a\ntask: 3\n")) == [
+        "x.yaml:2:7: task: must be 'video', 'words', 'sync' or 'lips', not 3"
+    ]
 
 
 def test_what_makes_videos_takes_no_other_task(write: Callable[[str], str]) -> None:

@@ -46,6 +46,11 @@ class KnownClip:
         noise = rng.uniform(-0.5, 0.5, len(time)) * np.sin(2 * np.pi * rng.uniform(2, 4) * time)
         return noise.astype(np.float32), self.sample_rate
 
+    @property
+    def words(self) -> list[str]:
+        """A sentence of GRID."""
+        return ["bin", "blue", "at", "f", "two", "now"]
+
 
 def talking_clip(name: str = "a", n_frames: int = 20, size: int = 64, *, face: bool = True) -> KnownClip:
     """A small clip with smooth pictures, and landmarks (NaN where face is False) whose lips open in a sine."""

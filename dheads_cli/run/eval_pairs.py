@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class ScoredClip:
     identity: NDArray[np.uint8]  # uint8 RGB [H, W, 3]
     find_landmarks: Callable[[Frames], Landmarks]
     find_sound: Callable[[], Sound | None] = no_sound  # from the first frame on; it may be longer than the clip
+    words: Sequence[str] | None = None  # that are said in its sound, where they are known
 
     @cached_property
     def landmarks(self) -> Landmarks:
@@ -147,7 +149,8 @@ class SampleGroup:
         corpus = kept.corpus(first.corpus)
         real = corpus.load(corpus.clip(first.clip_id))
         for row in self.rows:
-            yield generated_pair(self.folder / row.file, row, real, detector)
+            heard = words_of(corpus, row.audio_clip_id)
+            yield generated_pair(self.folder / row.file, row, real, detector, heard)
         if self.real:
             yield ground_truth_pair(first, real, detector)
             if self.other is not None:
@@ -174,8 +177,28 @@ def sample_groups(folder: Path, rows: Sequence[SampleRow], *, ground_truth: bool
     ]
 
 
-def generated_pair(path: Path, row: SampleRow, real: StoredClip, detector: LandmarkDetector) -> Pair:
-    """A generated video and its reference, over the frames that both have.
+def words_of(corpus: Corpus, clip_id: str) -> Sequence[str] | None:
+    """What is said in a clip of a corpus; None where the clip or its text is not there."""
+    try:
+        ref = corpus.clip(clip_id)
+    except DheadsError:  # speech that is not of this corpus
+        return None
+    return spoken(json.loads(corpus.read(ref, ("json",))["json"]))
+
+
+def spoken(info: Mapping[str, Any]) -> Sequence[str] | None:
+    """The words of a clip's text, in lower case; None without a text."""
+    return (info.get("text") or "").lower().split() or None
+
+
+def generated_pair(
+    path: Path,
+    row: SampleRow,
+    real: StoredClip,
+    detector: LandmarkDetector,
+    heard: Sequence[str] | None = None,
+) -> Pair:
+    """A generated video and its reference, over the frames that both have; `heard` are the words of its sound.
 
     Raises:
         DheadsError: the video is damaged, or its size is another than the reference's.
@@ -195,8 +218,9 @@ def generated_pair(path: Path, row: SampleRow, real: StoredClip, detector: Landm
         "n_frames": n_frames,
     }  # fmt: skip
     clip = ScoredClip(
-        row.id, row.speaker, real.fps, frames[:n_frames], identity, detector, partial(sound_of, path, video.start)
-    )
+        row.id, row.speaker, real.fps, frames[:n_frames], identity, detector, partial(sound_of, path, video.start),
+        heard,
+    )  # fmt: skip
     return Pair(ROW_OF_KIND[row.kind], clip, _reference(real, n_frames, identity), facts, remark)
 
 
@@ -207,8 +231,9 @@ def ground_truth_pair(row: SampleRow, real: StoredClip, detector: LandmarkDetect
         "id": real.id, "clip_id": real.id, "audio_clip_id": real.id, "speaker": real.speaker, "n_frames": n_frames
     }  # fmt: skip
     clip = ScoredClip(
-        real.id, real.speaker, real.fps, real.frames, identity, detector, lambda: (real.waveform, real.sample_rate)
-    )
+        real.id, real.speaker, real.fps, real.frames, identity, detector, lambda: (real.waveform, real.sample_rate),
+        spoken(real.info),
+    )  # fmt: skip
     return Pair(GROUND_TRUTH, clip, _reference(real, n_frames, identity), facts)
 
 
@@ -224,7 +249,7 @@ def other_real_pair(row: SampleRow, real: StoredClip, other: StoredClip) -> Pair
 def _reference(real: StoredClip, n_frames: int, identity: NDArray[np.uint8]) -> ScoredClip:
     return ScoredClip(
         real.id, real.speaker, real.fps, real.frames[:n_frames], identity, lambda _: real.landmarks[:n_frames],
-        lambda: (real.waveform, real.sample_rate),
+        lambda: (real.waveform, real.sample_rate), spoken(real.info),
     )  # fmt: skip
 
 

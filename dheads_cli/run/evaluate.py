@@ -27,6 +27,7 @@ from dheads_cli.run.eval_page import write_page
 from dheads_cli.run.eval_pairs import Group, Kept, Pair, sample_groups
 from dheads_cli.run.eval_paper import Choice, all_metrics, paper_metrics, paper_table, show_paper, with_weights
 from dheads_cli.run.eval_report import OTHER_REAL, ROWS, Scores, make_report, show, write_files
+from dheads_cli.run.lip_report import REPORT as LIP_REPORT
 from dheads_cli.run.sync_report import REPORT as SYNC_REPORT
 from dheads_cli.run.word_report import REPORT as WORD_REPORT
 
@@ -74,6 +75,11 @@ def evaluate(
         raise DheadsError(
             f"{folder}: holds a network for lips and sound, which makes no samples: {folder / SYNC_REPORT} says how "
             "good it is, and `dheads train` prints it again"
+        )
+    if (folder / LIP_REPORT).is_file():
+        raise DheadsError(
+            f"{folder}: holds a lip-reader, which makes no samples: {folder / LIP_REPORT} says how good it is, and "
+            "`dheads train` prints it again"
         )
     settings = settings_near(folder)
     chosen = _chosen(settings.metrics if metrics is None else metrics, weights)
