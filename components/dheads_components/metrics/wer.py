@@ -12,6 +12,8 @@ from dheads_cli import registry
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, LipReader
 
+Read = tuple[str, str, str]  # what is read, what is said, and what the real clip says where that is something else
+
 
 class WER:
     """Word error rate of a lip-reader on clips whose words are known: 0 where all are read, about 0.81 by chance.
@@ -50,17 +52,29 @@ class WER:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """One clip's values; a remark where its words are not known, or not to the lip-reader."""
-        name, known = self.reader.value_name, self.reader.vocabulary
-        words = clip.words
-        if not words:
-            return {f"{name} note": "it is not known which words are said: left out"}
-        if known is not None and set(words) - set(known):
-            return {f"{name} note": "words are said that the lip-reader does not know: left out"}
-        read = list(self.reader(clip.frames, clip.landmarks, clip.fps))
-        self._own.append((" ".join(read), " ".join(words)))
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> Read | str:
+        """What is read of a clip, or why it is left out."""
+        known = self.reader.vocabulary
+        if not clip.words:
+            return "it is not known which words are said: left out"
+        if known is not None and set(clip.words) - set(known):
+            return "words are said that the lip-reader does not know: left out"
+        read = " ".join(self.reader(clip.frames, clip.landmarks, clip.fps))
+        other = reference.words if reference.words and list(reference.words) != list(clip.words) else ()
+        return read, " ".join(clip.words), " ".join(other)
+
+    def add(self, measured: Read | str) -> dict[str, float | str]:
+        """Take in what was read of a clip; its values."""
+        name = self.reader.value_name
+        if isinstance(measured, str):
+            return {f"{name} note": measured}
+        read, said, other = measured
+        self._own.append((read, said))
         values: dict[str, float | str] = {name: _rate(self._own[-1:])}
-        if reference.words and list(reference.words) != list(words):
-            self._other.append((" ".join(read), " ".join(reference.words)))
+        if other:
+            self._other.append((read, other))
             values[f"{name} of other words"] = _rate(self._other[-1:])
         return values if read else {**values, f"{name} note": "no word is read, as where no face is found"}
 
