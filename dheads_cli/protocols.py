@@ -249,7 +249,7 @@ class MetricInParts(Metric, Protocol):
     """
 
     def measure(self, clip: Clip, reference: Clip) -> Any:
-        """What is needed of a clip; it can be pickled, and the values don't change by it."""
+        """What is needed of a clip, without tensors, so that it can be pickled; the values don't change by it."""
         ...
 
     def add(self, measured: Any) -> Mapping[str, float | str]:

@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import samples as samples_folder
-from dheads_cli.data.media import fit_length, read_audio, read_video, source_fps_of
+from dheads_cli.data.media import fit_length, read_video, source_fps_of
 from dheads_cli.data.shards import Corpus
-from dheads_cli.errors import DheadsError, UnusableClip
+from dheads_cli.errors import DheadsError
 from dheads_cli.run.eval_folders import match_folders
+from dheads_cli.run.eval_pairs import SAMPLE_RATE, sound_of
 from dheads_cli.run.page_parts import film
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames
 
-SAMPLE_RATE, CRF = 16000, 16  # of sound out of videos, Hz; of the films
+CRF = 16  # of the films
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,8 @@ def candidates_of(folder: Path, reference: Path | None) -> Candidates:
 def _reader(path: Path) -> Callable[[], RealClip]:
     def read() -> RealClip:
         video = read_video(path, source_fps_of(path))
-        try:
-            sound = read_audio(path, SAMPLE_RATE, video.start)
-        except UnusableClip as error:
-            if error.reason != "no sound":
-                raise
-            sound = None
-        return RealClip(video.frames, video.fps, sound, SAMPLE_RATE)
+        found = sound_of(path, video.start)
+        return RealClip(video.frames, video.fps, found[0] if found else None, SAMPLE_RATE)
 
     return read
 

@@ -23,10 +23,12 @@ from dheads_components.metrics.syncnet import FILE, Original
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
 
+Array = NDArray[np.float32]
 Pair = tuple[Tensor, Tensor]  # embeddings of lips and of sound, [N, D] each, on the CPU
 SHIPPED = Path(__file__).with_name("sync-grid.safetensors")  # trained by this project on GRID, CC BY 4.0
 VALUES = ("offset", "confidence", "agreement", "distance")  # of a Sync
 LEAST_S = 0.9  # of a clip: 16 windows of 5 frames, so that each shift of up to 15 frames has a pair
+TOO_SHORT = f"picture or sound is shorter than {LEAST_S} s: left out of sync"
 
 
 class Network(Protocol):
@@ -95,21 +97,32 @@ class Synchrony:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """One clip's values, with its own sound."""
-        note = self.network.names("note")
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> tuple[str, Array, Array] | str:
+        """Speaker, embeddings of lips and of sound, or why there are none."""
         place = mean_place(reference.landmarks)
         if place is None:
-            return {note: "the real clip has no frame with a face: left out of sync"}
+            return "the real clip has no frame with a face: left out of sync"
         if clip.sound is None:
-            return {note: "the clip has no sound: left out of sync"}
+            return "the clip has no sound: left out of sync"
         waveform, sample_rate = clip.sound
         pair = self.network(clip.frames, clip.fps, place, waveform, sample_rate)
-        found = self._compare(*pair) if pair else None
-        if pair is None or found is None:
-            return {note: f"picture or sound is shorter than {LEAST_S} s: left out of sync"}
+        return (clip.speaker, pair[0].numpy(), pair[1].numpy()) if pair else TOO_SHORT
+
+    def add(self, measured: tuple[str, Array, Array] | str) -> dict[str, float | str]:
+        """Take a clip's embeddings in."""
+        note = self.network.names("note")
+        if isinstance(measured, str):
+            return {note: measured}
+        speaker, pair = measured[0], (torch.from_numpy(measured[1]), torch.from_numpy(measured[2]))
+        found = self._compare(*pair)
+        if found is None:
+            return {note: TOO_SHORT}
         values: dict[str, float] = {name: getattr(found, name) for name in VALUES}
-        if clip.speaker in self._heard and (other := self._compare(pair[0], self._heard[clip.speaker])):
+        if speaker in self._heard and (other := self._compare(pair[0], self._heard[speaker])):
             values["confidence of other sound"] = other.confidence
-        self._heard[clip.speaker] = pair[1]
+        self._heard[speaker] = pair[1]
         self._clips.append(values)
         return {**self._named(values)}
 
