@@ -210,6 +210,8 @@ def train(
     """
     from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe
+    from dheads_cli.recipe_lips import LipsRecipe
+    from dheads_cli.recipe_sync import SyncRecipe
     from dheads_cli.run.processes import joined
 
     with joined(device):
@@ -219,6 +221,14 @@ def train(
             from dheads_cli.run.train import train as run
 
             console.result(run(loaded, folder, device=device, restart=restart))
+        elif isinstance(loaded, SyncRecipe):
+            from dheads_cli.run.train_sync import train_sync
+
+            console.result(train_sync(loaded, folder, device=device, restart=restart))
+        elif isinstance(loaded, LipsRecipe):
+            from dheads_cli.run.train_lips import train_lips
+
+            console.result(train_lips(loaded, folder, device=device, restart=restart))
         else:
             from dheads_cli.run.train_words import train_words
 

@@ -52,6 +52,8 @@ def sample(
 ) -> None:
     """Make clips from a corpus, to be scored. Each has a real clip's first frame and its sound.
 
+    Stopped or killed, the same command goes on.
+
     Example: dheads sample runs/tiny --split test --shuffled
     """
     chosen = component_of("samplers", sampler, "--sampler")
@@ -87,12 +89,18 @@ def evaluate(
     detector: Annotated[
         str | None, typer.Option(metavar="NAME", help="Landmark detector in place of the recipe's.")
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=FILE", help="A network's file for a metric, such as fid=FILE; may be repeated."),
+    ] = None,
     ground_truth: Annotated[bool, typer.Option(help="Score the real clips as well: every number's ceiling.")] = True,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the CSV, a line a clip, here.")] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with figures and clips; it stands alone.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the numbers don't depend on it.")] = 1,
     device: Device = "auto",
+    trust: Trust = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -105,6 +113,7 @@ def evaluate(
     words: dict[str | None, Literal["all", "paper"] | None] = {"all": "all", "paper": "paper", None: None}
     chosen = words[metrics] if metrics in words else components_from_text("metrics", metrics or "", "--metrics")
     chosen_detector = component_of("landmark_detectors", detector, "--detector")
+    files = dict(_weights_of(text) for text in weights or [])
     from dheads_cli.run.evaluate import evaluate as run
 
     run(
@@ -112,11 +121,21 @@ def evaluate(
         reference=reference,
         metrics=chosen,
         detector=chosen_detector,
+        weights=files,
         device=device,
         ground_truth=ground_truth,
         csv=csv,
         html=html,
+        workers=workers,
     )
+
+
+def _weights_of(text: str) -> tuple[str, str]:
+    """(metric, file) of METRIC=FILE."""
+    metric, equals, file = text.partition("=")
+    if not (metric and equals and file):
+        raise DheadsError(f"--weights {text}: write it as METRIC=FILE, such as fid=inception.pth")
+    return metric, file
 
 
 def turing_test(

@@ -33,6 +33,13 @@ def write_atomically(path: Path, payload: bytes | str) -> None:
         raise DheadsError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove the unfinished files that killed processes left in a folder, in which no other is writing."""
+    for part in folder.glob("*.part"):
+        if part.is_file():
+            part.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make names that files were given in a folder outlast a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)

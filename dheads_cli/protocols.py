@@ -11,7 +11,7 @@ Shape letters, used in docstrings and at line ends throughout:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Frames = NDArray[np.uint8]  # [F, H, W, 3] RGB
     Landmarks = NDArray[np.float32]  # [F, 68, 2] (x, y) px, NaN where there is no face
+    Sound = tuple[NDArray[np.float32], int]  # mono [T] in [-1, 1], and its rate, Hz
 
 Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"  # (x_t [B, 3, H, W], t) -> the model"s view of x_t
 Noise: TypeAlias = "Callable[[tuple[int, ...]], Tensor]"  # shape -> standard normal float32 on the CPU or run"s device
@@ -205,6 +206,19 @@ class Clip(Protocol):
         """uint8 RGB [H, W, 3]: the identity frame the clip was (or, for a real clip, would be) made from."""
         ...
 
+    @property
+    def sound(self) -> Sound | None:
+        """What is heard, from the beginning of the first frame on, at most as long as the clip; None without sound.
+
+        A generated clip has the speech that it was made of, a shuffled one the other's.
+        """
+        ...
+
+    @property
+    def words(self) -> Sequence[str] | None:
+        """What is said in its sound, word by word, in lower case; None where that is not known."""
+        ...
+
 
 @runtime_checkable
 class Metric(Protocol):
@@ -228,6 +242,52 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class MetricInParts(Metric, Protocol):
+    """A metric whose update is in two parts, the costly one of which may be done in another process.
+
+    update(clip, reference) is add(measure(clip, reference)).
+    """
+
+    def measure(self, clip: Clip, reference: Clip) -> Any:
+        """What is needed of a clip; it can be pickled, and the values don't change by it."""
+        ...
+
+    def add(self, measured: Any) -> Mapping[str, float | str]:
+        """Take in what was measured of a clip; returns what update does."""
+        ...
+
+
+@runtime_checkable
+class LipReader(Protocol):
+    """Read what a person says from the picture alone, for the metric `wer`."""
+
+    def __call__(self, frames: Frames, landmarks: Landmarks, fps: float) -> Sequence[str]:
+        """The words that are said in one clip, in their order; none where nothing can be read.
+
+        Args:
+            frames: uint8 RGB [F, H, W, 3].
+            landmarks: float32 [F, 68, 2] px in them, NaN in frames without a face.
+            fps: of the frames.
+        """
+        ...
+
+    @property
+    def vocabulary(self) -> Collection[str] | None:
+        """The words it can tell, in lower case; a clip that says others is left out. None: it knows all."""
+        ...
+
+    @property
+    def value_name(self) -> str:
+        """What its word error rate is called: "WER" if it compares with published ones, else a name of its own."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """The network and weights that it reads with."""
+        ...
+
+
+@runtime_checkable
 class MetricOverTime(Metric, Protocol):
     """A metric that can also follow one clip: `drift` is one."""
 
@@ -242,4 +302,5 @@ KINDS: dict[str, type[Any]] = {
     "conditioning": Conditioning,
     "samplers": Sampler,
     "metrics": Metric,
+    "lip_readers": LipReader,
 }

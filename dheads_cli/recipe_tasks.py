@@ -1,4 +1,4 @@
-"""What can be learned, and the schema of each task's recipes: a recipe says `task: words`, or nothing for video."""
+"""What can be learned, and the schema of each task: `task: words`, `sync`, `lips`, or nothing, which is video."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pydantic import BaseModel
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_lips import LipsRecipe
+from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_words import WordsRecipe
 
-AnyRecipe: TypeAlias = Recipe | WordsRecipe
+HearingRecipe: TypeAlias = Recipe | WordsRecipe  # whose model has an audio encoder
+AnyRecipe: TypeAlias = HearingRecipe | SyncRecipe | LipsRecipe
 
 TASK = "task"  # the key
 DEFAULT_TASK = "video"
-TASKS: dict[str, type[AnyRecipe]] = {"video": Recipe, "words": WordsRecipe}
+TASKS: dict[str, type[AnyRecipe]] = {"video": Recipe, "words": WordsRecipe, "sync": SyncRecipe, "lips": LipsRecipe}
 
 
 def schema_of(data: Any) -> type[AnyRecipe] | None:
@@ -36,7 +39,8 @@ def sections_of(schema: type[BaseModel]) -> dict[str, type[BaseModel]]:
 def unknown_task(task: Any) -> str:
     """What is wrong with a task that is none."""
     near = registry.nearest(task, list(TASKS)) if isinstance(task, str) else "."
-    return f"must be {' or '.join(map(repr, TASKS))}, not {task!r}{near.removesuffix('.')}"
+    *others, last = map(repr, TASKS)
+    return f"must be {', '.join(others)} or {last}, not {task!r}{near.removesuffix('.')}"
 
 
 def talking_head(recipe: AnyRecipe, where: str) -> Recipe:

@@ -84,13 +84,18 @@ class Optimisation(Section):
         description="Run, checkpoint or shipped model whose weights training begins with (fine-tuning), its moving "
         "average as sampled from; None begins anew.",
     )
+    augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
+
+
+class HearingOptimisation(Optimisation):
+    """The same of a task whose model has an audio encoder."""
+
     audio_encoder_weights: str | None = Field(
         None,
         description="Run, checkpoint or shipped model whose audio encoder training begins with; None begins anew, or "
         "with that of `weights`.",
     )
     freeze_audio_encoder: bool = Field(False, description="Keep the audio encoder as it is: train the rest alone.")
-    augment: Augment = Field(Augment(), description="Waveform augmentation of the training clips.")
 
     @field_validator("freeze_audio_encoder")
     @classmethod
@@ -102,7 +107,7 @@ class Optimisation(Section):
         return freeze
 
 
-class Train(Optimisation):
+class Train(HearingOptimisation):
     """The objective and the optimiser."""
 
     snr_weight_max: float = Field(

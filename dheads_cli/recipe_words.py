@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from dheads_cli.recipe import Preprocess, Shards
 from dheads_cli.recipe_section import Component, Fraction, Positive, Section
-from dheads_cli.recipe_train import Optimisation
+from dheads_cli.recipe_train import HearingOptimisation
 
 
 class WordsData(Shards):
@@ -42,7 +42,7 @@ class WordsModel(Section):
         return pooled_frames
 
 
-class WordsTrain(Optimisation):
+class WordsTrain(HearingOptimisation):
     """How samples are cut and changed, and the optimiser."""
 
     jitter_frames: float = Field(

@@ -16,7 +16,7 @@ from typing import Any
 
 from dheads_cli.errors import DheadsError
 
-GROUPS = ("audio_encoders", "landmark_detectors", "conditioning", "samplers", "metrics")
+GROUPS = ("audio_encoders", "landmark_detectors", "conditioning", "samplers", "metrics", "lip_readers")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class Settings:
 settings = Settings()
 
 
+class Untrusted(DheadsError):
+    """A file is there that may not be opened without --trust."""
+
+
 def allow(trust: bool = True) -> None:
     """Choose for this process: whether such files may be opened. The command line's --trust says so, nothing else."""
     settings.trust = trust
@@ -35,10 +39,10 @@ def require(path: Path, what: str) -> None:
         what: what it is, such as "a TorchScript archive (the audio encoder)".
 
     Raises:
-        DheadsError: not allowed.
+        Untrusted: not allowed.
     """
     if not settings.trust:
-        raise DheadsError(
+        raise Untrusted(
             f"{path}: {what}, which can run any code on this machine once it is opened: "
             "add --trust if you trust its maker, and only then"
         )

@@ -28,6 +28,8 @@ class FakeClip:
     id: str = "clip"
     speaker: str = "s1"
     fps: float = 25.0
+    sound: tuple[NDArray[np.float32], int] | None = None
+    words: list[str] | None = None
 
     @property
     def identity(self) -> NDArray[np.uint8]:

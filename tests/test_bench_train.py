@@ -11,7 +11,7 @@ from dheads_cli import console
 from dheads_cli.cli import app
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import recipe_to_yaml
-from dheads_cli.run.bench_train import Feed, feeds_of
+from dheads_cli.run.bench_feeds import Feed, feeds_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -187,7 +187,7 @@ def test_recipe_schema_is_that_of_the_shipped_recipes(folder: Path) -> None:
     assert done.code == 0
     schema = json.loads((folder / "recipe.schema.json").read_text())
     by_task = {case["if"]["properties"]["task"]["const"]: case for case in schema["allOf"]}
-    assert list(by_task) == schema["properties"]["task"]["enum"] == ["video", "words"]
+    assert list(by_task) == schema["properties"]["task"]["enum"] == ["video", "words", "sync", "lips"]
     assert "required" not in by_task["video"]["if"]  # a recipe that names no task is one of a video
     for case in by_task.values():
         recipe = schema["$defs"].pop(case["then"]["$ref"].removeprefix("#/$defs/"))

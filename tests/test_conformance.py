@@ -263,6 +263,8 @@ class Brightness:
             clip.frames[:] = 0
         if self.broken == "needs a face" and np.isnan(clip.landmarks).any():
             raise ValueError("no face")
+        if self.broken == "needs sound" and clip.sound is None:
+            raise ValueError("no sound")
         value = float(clip.frames.mean() - reference.frames.mean())
         self.values.append(value)
         if self.broken == "numpy":
@@ -283,16 +285,34 @@ class NoWeights(Brightness):
     weights = None
 
 
+class InParts(Brightness):
+    def measure(self, clip: Any, reference: Any) -> Any:
+        value = float(clip.frames.mean() - reference.frames.mean())
+        if self.broken == "measure adds":
+            self.values.append(value)
+        return (number for number in [value]) if self.broken == "stays here" else value
+
+    def add(self, measured: Any) -> Any:
+        value = measured if isinstance(measured, float) else next(measured)
+        self.values.append(value)
+        return {"brightness": value + (self.broken == "other"), "remark": "lit"}
+
+
 def test_a_good_metric_conforms() -> None:
     assert_conforms("metrics", Brightness())
+    assert_conforms("metrics", InParts())
 
 
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
+        (InParts("measure adds"), "measure changes the values; only add may"),
+        (InParts("stays here"), "what measure returns can't be pickled"),
+        (InParts("other"), "add gives other values for what was measured"),
         (Brightness("starts full"), "compute before the first update must be empty"),
         (Brightness("writes"), "it changes the clip it is given"),
         (Brightness("needs a face"), "is scored or left out, not an error. But it raises ValueError: no face"),
+        (Brightness("needs sound"), "is scored or left out, not an error. But it raises ValueError: no sound"),
         (Brightness("numpy"), "'brightness' is float32, not a plain float"),
         (Brightness("infinite"), "update, two clips that differ: 'brightness' is inf"),
         (Brightness("list"), "must return a mapping, not list"),
@@ -314,6 +334,9 @@ def test_the_kit_s_clip_is_like_a_real_one() -> None:
     assert clip.landmarks.dtype == np.float32
     assert clip.landmarks.shape == (20, 68, 2)
     assert np.array_equal(clip.identity, clip.frames[0])
+    assert clip.sound is not None
+    waveform, rate = clip.sound
+    assert (waveform.dtype, len(waveform), rate) == (np.float32, 12800, 16000)
 
 
 # By name

@@ -10,7 +10,7 @@ import pytest
 
 from dheads_cli import console
 from dheads_cli.errors import DheadsError
-from dheads_cli.run.doctor import CHECKSUMS, Check, components_folder, doctor, report, weights
+from dheads_cli.run.doctor import CHECKSUMS, Check, components_folder, disk, doctor, report, speed, weights
 
 
 def test_a_sound_machine_passes_every_check(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,8 +18,25 @@ def test_a_sound_machine_passes_every_check(capsys: pytest.CaptureFixture[str]) 
     assert found["ok"]
     assert all(check["ok"] for check in found["checks"] if check["needed"])
     shown = capsys.readouterr().out
-    for name in ("Python", "torch, torchaudio", "device", "codecs", "landmark detector", "shipped weights", "disk"):
+    names = ("Python", "torch, torchaudio", "device", "codecs", "landmark detector", "shipped weights", "disk", "speed")
+    for name in names:
         assert name in shown
+
+
+def test_how_long_a_clip_takes_is_measured(tmp_path: Path) -> None:
+    check = speed()
+    assert check.ok
+    assert check.found.startswith(f"a 3 s clip takes about {check.numbers['takes_s']:.0f} s with small on ")
+    assert check.numbers["takes_s"] >= 74 * check.numbers["frame_s"] > 0
+
+
+def test_too_little_room_is_a_warning_that_names_the_folder(tmp_path: Path) -> None:
+    assert disk(tmp_path, tmp_path / "not" / "there").ok
+    check = disk(tmp_path, tmp_path / "not" / "there", least_gb=1e9)
+    assert not check.ok
+    assert not check.needed
+    assert f"{tmp_path}: videos are written there; {tmp_path / 'not' / 'there'}: networks" in check.remedy
+    assert set(check.numbers["free_gb"]) == {str(tmp_path), str(tmp_path / "not" / "there")}
 
 
 def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from sample_folder import write_film
 from dheads_cli.data.media import source_fps_of
 from dheads_cli.data.samples import partners
 from dheads_cli.errors import DheadsError
-from dheads_cli.run.eval_folders import match_folders, read_named_pairs
+from dheads_cli.run.eval_folders import match_folders, named_groups
+from dheads_cli.run.eval_pairs import Kept, Pair
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 
 
@@ -43,8 +44,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return ours, real
 
 
+def read_all(folders: tuple[Path, Path], detector: NoDetector) -> list[Pair]:
+    kept = Kept()
+    groups = named_groups(match_folders(*folders), ground_truth=True)
+    return [pair for group in groups for pair in group.read(detector, kept)]
+
+
 def test_videos_are_brought_to_the_reference_s_rate_size_and_length(folders: tuple[Path, Path]) -> None:
-    pairs = list(read_named_pairs(match_folders(*folders), NoDetector(), ground_truth=True))
+    pairs = read_all(folders, NoDetector())
     assert [pair.row for pair in pairs] == [GENERATED, GROUND_TRUTH, OTHER_REAL] * 2
     a, b = (pair for pair in pairs if pair.row == GENERATED)
     for pair in pairs:
@@ -61,7 +68,7 @@ def test_videos_are_brought_to_the_reference_s_rate_size_and_length(folders: tup
 
 def test_a_real_clip_is_detected_once(folders: tuple[Path, Path]) -> None:
     detector = NoDetector()
-    for pair in read_named_pairs(match_folders(*folders), detector, ground_truth=True):
+    for pair in read_all(folders, detector):
         assert len(pair.clip.landmarks) == len(pair.reference.landmarks) == len(pair.clip.frames)
     assert detector.n_clips == 4
 

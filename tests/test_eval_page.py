@@ -19,7 +19,7 @@ from sample_folder import make_samples
 
 from dheads_cli.data.media import read_audio, read_video
 from dheads_cli.run.eval_clips import chosen_ids, difference, extremes
-from dheads_cli.run.eval_curves import FROM_BEFORE, FROM_IDENTITY, FROM_REAL, Curves, mean_curve
+from dheads_cli.run.eval_curves import FROM_BEFORE, FROM_IDENTITY, FROM_REAL, Curves, mean_curve, series_of
 from dheads_cli.run.eval_pairs import Pair, ScoredClip
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 
@@ -160,7 +160,8 @@ def test_curves_follow_pictures_and_what_metrics_follow_by_the_second() -> None:
         return ScoredClip("a", "", 25.0, frames, frames[0], lambda frames: np.zeros((len(frames), 68, 2), np.float32))
 
     curves = Curves()
-    curves(Pair(GENERATED, gray([10] * 5 + [14] * 5), gray([10] * 10), {}), {"steps": Steps()})
+    pair = Pair(GENERATED, gray([10] * 5 + [14] * 5), gray([10] * 10), {})
+    curves.add(pair.row, series_of(pair, {"steps": Steps()}))
     found = curves.measures()
     assert found[FROM_REAL][GENERATED].means.tolist() == [0, 4]  # two fifths of a second
     assert found[FROM_IDENTITY][GENERATED].means.tolist() == [0, 4]

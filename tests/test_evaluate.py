@@ -18,9 +18,10 @@ from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.samples import SampleRow, read_samples, write_samples, write_settings
 from dheads_cli.data.shards import ManifestRow, ShardWriter, StoredClip, encode_sample, write_rows
 from dheads_cli.errors import DheadsError
-from dheads_cli.protocols import Metric
+from dheads_cli.protocols import Clip, Metric
 from dheads_cli.recipe_section import Component
-from dheads_cli.run.eval_pairs import read_pairs
+from dheads_cli.run.eval_measure import Gauge, measure_all
+from dheads_cli.run.eval_pairs import sample_groups
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, SHUFFLED, intervals, make_report, show, write_files
 from dheads_cli.run.evaluate import Scores, evaluate, newest_samples, score, settings_near
 from dheads_components.metrics.lmd import LMD
@@ -109,13 +110,17 @@ def samples(tmp_path: Path) -> Path:
     return folder
 
 
+GAUGE = Gauge((), Component(use="mediapipe"), "cpu", follows=False)
+
+
 def fresh_metrics() -> dict[str, Metric]:
     return {"mouth": Mouth(), "lmd": LMD(), "psnr": PSNR()}
 
 
 def scored(folder: Path, detector: GrayDetector, *, ground_truth: bool = True) -> Scores:
-    pairs = read_pairs(folder, read_samples(folder), detector, ground_truth=ground_truth)
-    return score(pairs, fresh_metrics, lambda: None)
+    groups = sample_groups(folder, read_samples(folder), ground_truth=ground_truth)
+    metrics = fresh_metrics()
+    return score(measure_all(groups, GAUGE, metrics, detector), fresh_metrics, metrics)
 
 
 def test_rows_have_their_ceiling_and_their_floor(samples: Path) -> None:
@@ -220,6 +225,44 @@ def test_another_size_than_the_reference_is_refused(samples: Path) -> None:
         writer.write(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(DheadsError, match="64 x 64 px, its reference s1/a"):
         scored(samples, GrayDetector())
+
+
+class Eyes:
+    """A metric in one part: how often clips' left eyes are seen."""
+
+    weights = ""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
+        self.seen.append(float(np.isfinite(clip.landmarks[:, 36]).mean() + reference.landmarks[:, 36].sum()))
+        return {"eyes": self.seen[-1]}
+
+    def compute(self) -> dict[str, float]:
+        return {"eyes": float(np.mean(self.seen))}
+
+
+def test_numbers_do_not_depend_on_the_number_of_processes(samples: Path) -> None:
+    components = tuple(Component(use=name) for name in ("mouth", "lmd", "ssim", "psnr", "sharpness", "liveliness"))
+    gauge = Gauge(components, Component(use="mediapipe"), "cpu", follows=True)
+    groups = sample_groups(samples, read_samples(samples), ground_truth=True)
+    found = []
+    for n_workers in (1, 2):
+        metrics = {**gauge.fresh_metrics(), "eyes": Eyes()}
+        pairs = list(measure_all(groups, gauge, metrics, gauge.find_landmarks(), n_workers))
+        scores = score(pairs, lambda: {**gauge.fresh_metrics(), "eyes": Eyes()}, metrics)
+        series = [{name: (step, list(values)) for name, (step, values) in pair.series.items()} for pair in pairs]
+        found.append((scores, series))
+    assert found[0] == found[1]
+    assert found[0][0].totals[GENERATED]["eyes"] > 0
+
+
+def test_what_a_worker_can_t_read_is_an_error(samples: Path) -> None:
+    (samples / "s1_a.mp4").write_bytes(b"no video")
+    with pytest.raises(DheadsError, match=r"s1_a\.mp4"):
+        evaluate(samples, metrics=[Component(use="psnr")], workers=2)
+    assert not (samples / "eval.json").exists()
 
 
 def test_the_same_metric_twice_is_refused(samples: Path) -> None:

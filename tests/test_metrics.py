@@ -15,7 +15,7 @@ from dheads_cli.data.mouth import mouth_opening
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Metric
 from dheads_components.metrics.blinks import Blinks
-from dheads_components.metrics.csim import CSIM, find_weights
+from dheads_components.metrics.csim import CSIM, FaceNetwork, find_weights
 from dheads_components.metrics.drift import Drift
 from dheads_components.metrics.liveliness import Liveliness
 from dheads_components.metrics.lmd import LMD
@@ -175,6 +175,35 @@ def test_csim_refuses_another_file(tmp_path: Path) -> None:
     (tmp_path / "weights.dat").write_bytes(b"something else")
     with pytest.raises(DheadsError, match="sha256"):
         find_weights(str(tmp_path / "weights.dat"))
+
+
+class MeanColour:
+    """In the place of dlib's network: counts how many pictures it is shown."""
+
+    n_shown = 0
+
+    def compute_face_descriptor(self, chips: list[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
+        self.n_shown += len(chips)
+        return [np.full(128, chip.mean()) for chip in chips]
+
+
+def test_a_picture_is_embedded_once_however_often_it_is_asked_for() -> None:
+    asked = MeanColour()
+    network = FaceNetwork(asked)
+    gray = {level: np.full((150, 150, 3), level, np.uint8) for level in range(6)}
+    assert network([gray[3], gray[1], gray[3]])[:, 0].tolist() == [3, 1, 3]
+    assert network([gray[1].copy(), gray[2]])[:, 0].tolist() == [1, 2]
+    assert asked.n_shown == 3
+
+
+def test_the_embeddings_that_are_kept_have_a_limit() -> None:
+    asked = MeanColour()
+    network = FaceNetwork(asked, kept=2)
+    gray = [np.full((150, 150, 3), level, np.uint8) for level in range(3)]
+    assert network(gray)[:, 0].tolist() == [0, 1, 2]  # more at once than are kept
+    assert network(gray[1:])[:, 0].tolist() == [1, 2]
+    assert network(gray[:1])[:, 0].tolist() == [0]
+    assert asked.n_shown == 4
 
 
 def csim() -> CSIM:

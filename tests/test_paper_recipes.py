@@ -14,7 +14,7 @@ from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_files import shipped_recipes
 from dheads_cli.recipe_io import load_recipe
 from dheads_cli.run.ablate_report import PAPER
-from dheads_cli.run.training_state import differences
+from dheads_cli.run.training_changes import differences
 
 PAPERS = [name for name in shipped_recipes() if name.startswith("paper/")]
 ABLATIONS = [name for name in PAPERS if name.startswith("paper/ablation-")]

@@ -181,7 +181,7 @@ def test_a_damaged_pickle_is_one_line(tmp_path, payload):
 
 def test_what_is_no_archive_of_torch_save_is_refused(tmp_path):
     (tmp_path / "old.pt").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(DheadsError, match="neither a zip archive"):
+    with pytest.raises(DheadsError, match=r"neither a file of torch\.save"):
         read_pickled(tmp_path / "old.pt")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
@@ -205,3 +205,53 @@ def test_torchscript_is_told_from_a_state_dict(tmp_path):
     torch.save({"a.b": torch.ones(1)}, tmp_path / "plain.pt")
     (tmp_path / "text.pt").write_text("hello")
     assert [is_torchscript(tmp_path / f"{name}.pt") for name in ("script", "plain", "text")] == [True, False, False]
+
+
+def save_stream(path, content):
+    """As torch.save wrote before torch 1.6."""
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def test_files_from_before_torch_1_6_give_their_tensors(tmp_path):
+    base = torch.arange(12, dtype=torch.float32).view(3, 4)
+    given = OrderedDict(
+        plain=base, transposed=base.T, part=base[1:, 2:], half=base.half(), count=torch.tensor(3),
+        empty=torch.zeros(0, 3), parameter=torch.nn.Parameter(base),
+    )  # fmt: skip
+    path = save_stream(tmp_path / "x.model", given)
+    found = tensors_in(read_pickled(path), path)
+    assert list(found) == list(given)
+    for name, tensor in given.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+def test_what_a_pickle_of_theirs_calls_is_not_called_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = save_stream(tmp_path / "x.model", {}).read_bytes()
+    empty = pickle.dumps({}, protocol=2)
+    assert whole.count(empty) == 1
+    harm = global_call("os", "system", b"touch harm")
+    (tmp_path / "x.model").write_bytes(whole.replace(empty, harm))
+    with pytest.raises(DheadsError, match="holds no state dict"):
+        tensors_in(read_pickled(tmp_path / "x.model"), tmp_path / "x.model")
+    assert os.listdir(tmp_path) == ["x.model"]
+
+
+@pytest.mark.parametrize("keep", [16, 30, 150, -8, -1])
+def test_such_a_file_cut_short_is_one_line(tmp_path, keep):
+    path = save_stream(tmp_path / "x.model", {"a": torch.ones(10)})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DheadsError, match=r"x\.model: .*(damaged|cut short|state dict)") as caught:
+        tensors_in(read_pickled(path), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_such_a_file_can_t_claim_more_numbers_than_it_has_bytes(tmp_path):
+    path = save_stream(tmp_path / "x.model", {"a": torch.ones(10)})
+    claim = b"K\x0aNt"  # the storage's count, 10, at the end of its description
+    assert path.read_bytes().count(claim) == 1
+    path.write_bytes(path.read_bytes().replace(claim, b"J\xff\xff\xff\x7fNt"))
+    with pytest.raises(DheadsError, match="says it holds more numbers than it has bytes"):
+        read_pickled(path)

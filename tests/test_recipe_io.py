@@ -333,8 +333,8 @@ def test_mistakes_in_any_task_s_recipe_have_their_place(write: Callable[[str], s
         "--set train={}: train is a section; set one of its keys: --set train.steps=...",
         "--set train.flip=0.5: train.flip: unknown key; the keys here are steps, batch_size, lr, lr_final, "
         "warmup_steps, weight_decay, grad_clip, accumulate, max_bad_steps, divergence, ema_decay, precision, "
-        "log_every, checkpoint_every, keep_checkpoints, threads, weights, audio_encoder_weights, freeze_audio_encoder, "
-        "augment, jitter_frames, gain_db, noise_max",
+        "log_every, checkpoint_every, keep_checkpoints, threads, weights, augment, audio_encoder_weights, "
+        "freeze_audio_encoder, jitter_frames, gain_db, noise_max",
         "--set model.audio_encoder.hidden=3: model.audio_encoder.hidden: logmel has no option 'hidden'; did you mean "
         "'hidden_dim'? Options: embed_dim, hidden_dim.",
     ]
@@ -342,9 +342,11 @@ def test_mistakes_in_any_task_s_recipe_have_their_place(write: Callable[[str], s
 
 def test_an_unknown_task_is_the_one_mistake(write: Callable[[str], str]) -> None:
     assert mistakes(write("name: a\ntask: wrds\ntrain: {jitter_frames: 2}\n")) == [
-        "x.yaml:2:7: task: must be 'video' or 'words', not 'wrds'; did you mean 'words'?"
+        "x.yaml:2:7: task: must be 'video', 'words', 'sync' or 'lips', not 'wrds'; did you mean 'words'?"
     ]
-    assert mistakes(write("name: a\ntask: 3\n")) == ["x.yaml:2:7: task: must be 'video' or 'words', not 3"]
+    assert mistakes(write("name: a\ntask: 3\n")) == [
+        "x.yaml:2:7: task: must be 'video', 'words', 'sync' or 'lips', not 3"
+    ]
 
 
 def test_what_makes_videos_takes_no_other_task(write: Callable[[str], str]) -> None:

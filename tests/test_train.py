@@ -20,8 +20,9 @@ from dheads_cli.model.timesteps import MIN_SEEN
 from dheads_cli.recipe import Recipe
 from dheads_cli.run.sample import sample
 from dheads_cli.run.train import train
+from dheads_cli.run.training_files import save
 from dheads_cli.run.training_loop import learning_rate
-from dheads_cli.run.training_state import begin_or_resume, fresh_state, save
+from dheads_cli.run.training_state import begin_or_resume, fresh_state
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -325,6 +326,42 @@ def test_sampling_writes_clips_that_point_at_their_references(folder, unbroken, 
         assert (out / row.file).read_bytes() == (again / row.file).read_bytes()
     with pytest.raises(DheadsError, match="holds samples already"):
         sample(unbroken, split="test", out=out, device="cpu")
+
+
+def test_sampling_goes_on_after_the_last_whole_batch_to_the_same_bytes(folder, unbroken, tmp_path):
+    from dheads_cli.data.samples import read_samples
+
+    sets = ["sample.batch_size=1"]
+    whole = sample(unbroken, split="test", out=tmp_path / "whole", device="cpu", sets=sets)
+    rows = read_samples(whole)
+    broken = tmp_path / "broken"
+    (broken / rows[-1].file).mkdir(parents=True)  # no video can be written there
+    (broken / f".{rows[0].file}.1.part").touch()
+    with pytest.raises(DheadsError, match=r"can't be written|is a folder"):
+        sample(unbroken, split="test", out=broken, device="cpu", sets=sets)
+    assert not list(broken.glob(".*.part"))
+    (broken / rows[-1].file).rmdir()
+    (broken / rows[1].file).unlink()
+    first = (broken / rows[0].file).stat().st_mtime_ns
+    sample(unbroken, split="test", out=broken, device="cpu", sets=sets)
+    assert (broken / rows[0].file).stat().st_mtime_ns == first
+    assert sorted(path.name for path in broken.iterdir()) == sorted(path.name for path in whole.iterdir())
+    for name in ("samples.jsonl", *(row.file for row in rows)):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_sampling_with_other_settings_begins_anew(folder, unbroken, tmp_path):
+    from dheads_cli.data.samples import read_samples
+
+    plain = sample(unbroken, split="test", out=tmp_path / "plain", device="cpu")
+    rows = read_samples(plain)
+    (tmp_path / "broken" / rows[-1].file).mkdir(parents=True)
+    with pytest.raises(DheadsError):
+        sample(unbroken, split="test", out=tmp_path / "broken", device="cpu", seed=5, sets=["sample.batch_size=1"])
+    (tmp_path / "broken" / rows[-1].file).rmdir()
+    sample(unbroken, split="test", out=tmp_path / "broken", device="cpu")
+    for row in rows:
+        assert (tmp_path / "broken" / row.file).read_bytes() == (plain / row.file).read_bytes()
 
 
 def test_a_model_trained_with_dropped_conditions_is_guided_and_repeats_itself(folder, tmp_path):

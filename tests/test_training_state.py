@@ -14,8 +14,9 @@ from toy_training import Toy, learn, recipe
 
 from dheads_cli.model.checkpoint import checkpoints_of, load_tensors, save_tensors
 from dheads_cli.recipe import Recipe
+from dheads_cli.run.training_files import prepare_run_dir, save
 from dheads_cli.run.training_log import open_log
-from dheads_cli.run.training_state import begin_or_resume, prepare_run_dir, save
+from dheads_cli.run.training_state import begin_or_resume
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -13,7 +13,8 @@ from dheads_cli.data.shards import MANIFEST
 from dheads_cli.recipe import Recipe
 from dheads_cli.run import processes, training_loop
 from dheads_cli.run.batch_parts import Part
-from dheads_cli.run.training_state import State, begin_or_resume, prepare_run_dir
+from dheads_cli.run.training_files import prepare_run_dir
+from dheads_cli.run.training_state import State, begin_or_resume
 
 WIDTH = 6
 Loss = Callable[..., dict[str, Tensor]]

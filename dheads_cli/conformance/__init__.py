@@ -23,6 +23,7 @@ from dheads_cli.conformance import (
     audio_encoders,
     conditioning,
     landmark_detectors,
+    lip_readers,
     metrics,
     samplers,
 )
@@ -36,6 +37,7 @@ TESTS: dict[str, tuple[Test, ...]] = {
     "conditioning": conditioning.TESTS,
     "samplers": samplers.TESTS,
     "metrics": metrics.TESTS,
+    "lip_readers": lip_readers.TESTS,
 }
 
 
@@ -62,7 +64,7 @@ def assert_conforms(kind: str, component: Any) -> None:
     """Fail, for pytest, with everything that is wrong with a component.
 
     Args:
-        kind: "audio_encoders", "landmark_detectors", "conditioning", "samplers" or "metrics".
+        kind: one of TESTS.
         component: an instance, as a recipe would make it.
     """
     found = problems(kind, component)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.errors import DheadsError
+from dheads_cli.protocols import MetricInParts
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class KnownClip:
     frames: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
     fps: float = 25
+    sample_rate: int = 16000
+    silent: bool = False
 
     @property
     def speaker(self) -> str:
@@ -31,6 +35,21 @@ class KnownClip:
         """The first frame."""
         first: NDArray[np.uint8] = self.frames[0]
         return first
+
+    @property
+    def sound(self) -> tuple[NDArray[np.float32], int] | None:
+        """Noise that swells and fades, another for each name; None where the clip is silent."""
+        if self.silent:
+            return None
+        rng = np.random.default_rng(sum(map(ord, self.id)))
+        time = np.arange(round(len(self.frames) / self.fps * self.sample_rate)) / self.sample_rate
+        noise = rng.uniform(-0.5, 0.5, len(time)) * np.sin(2 * np.pi * rng.uniform(2, 4) * time)
+        return noise.astype(np.float32), self.sample_rate
+
+    @property
+    def words(self) -> list[str]:
+        """A sentence of GRID."""
+        return ["bin", "blue", "at", "f", "two", "now"]
 
 
 def talking_clip(name: str = "a", n_frames: int = 20, size: int = 64, *, face: bool = True) -> KnownClip:
@@ -102,4 +121,35 @@ def metric_takes_a_clip_without_a_face(metric: Any) -> Iterator[str]:
         yield "compute must return a mapping"
 
 
-TESTS = (metric_gives_named_numbers, metric_takes_a_clip_without_a_face)
+def metric_takes_a_clip_without_sound(metric: Any) -> Iterator[str]:
+    """A clip without sound is scored or left out, not an error."""
+    clip = talking_clip("d")
+    metric.update(replace(clip, silent=True), clip)
+    if not isinstance(metric.compute(), Mapping):
+        yield "compute must return a mapping"
+
+
+def metric_in_parts_gives_the_same(metric: Any) -> Iterator[str]:
+    """Where update is in two parts, these give what it gives; what is between them can go to another process."""
+    in_parts = isinstance(metric, MetricInParts)
+    if not in_parts:
+        return
+    clip, real = talking_clip("bb"), talking_clip("a")
+    whole, values = dict(metric.update(clip, real)), dict(metric.compute())
+    measured = metric.measure(clip, real)
+    if dict(metric.compute()) != values:
+        yield "measure changes the values; only add may"
+    try:
+        ForkingPickler.dumps(measured)
+    except (TypeError, AttributeError, ValueError) as error:
+        yield f"what measure returns can't be pickled: {error}"
+    if dict(metric.add(measured)) != whole:
+        yield "add gives other values for what was measured than update for the clip"
+
+
+TESTS = (
+    metric_gives_named_numbers,
+    metric_takes_a_clip_without_a_face,
+    metric_takes_a_clip_without_sound,
+    metric_in_parts_gives_the_same,
+)

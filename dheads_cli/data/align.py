@@ -57,7 +57,7 @@ def fill_gaps(landmarks: Landmarks, max_gap_frames: int) -> tuple[NDArray[np.flo
     Raises:
         UnusableClip: no face in any frame, or a longer run without one.
     """
-    found = np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))
+    found = has_face(landmarks)
     if not found.any():
         raise UnusableClip("no face", f"in any of {len(found)} frames")
     for begin, end in _runs(~found):
@@ -70,6 +70,11 @@ def fill_gaps(landmarks: Landmarks, max_gap_frames: int) -> tuple[NDArray[np.flo
         for column in range(flat.shape[1]):
             flat[:, column] = np.interp(frames, known, flat[known, column])
     return filled, int((~found).sum())
+
+
+def has_face(landmarks: Landmarks) -> NDArray[np.bool_]:
+    """In which frames a face was found: [F, 68, 2] -> bool [F]."""
+    return np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import lip_sound
-from dheads_cli.data.align import mean_face_in_crop
+from dheads_cli.data.align import has_face, mean_face_in_crop
 from dheads_cli.data.head_pose import head_pose
 from dheads_cli.data.mouth import mouth_opening
 
@@ -49,7 +49,7 @@ def measure_clip(
         sample_rate: Hz.
         margins: of the crops, see align.mean_face_in_crop.
     """
-    seen = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
+    seen = landmarks[has_face(landmarks)]
     measures = {
         "face_height_px": round(float(np.median(np.ptp(seen[..., 1], axis=1))), 1),
         "sharpness": round(sharpness(crops, margins), 4),

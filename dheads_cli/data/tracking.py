@@ -106,7 +106,7 @@ def choose_face(
     Raises:
         UnusableClip: none is seen throughout: "no face", "face lost", or "cut" where another one follows at once.
     """
-    whole = [track for track in tracks if _longest_gap(_seen(track))[0] <= max_gap_frames]
+    whole = [track for track in tracks if _longest_gap(align.has_face(track))[0] <= max_gap_frames]
     if not whole:
         raise _no_face_throughout(tracks, max_gap_frames)
     if len(whole) == 1:
@@ -129,7 +129,7 @@ def speaking_face(
 
 def n_faces(tracks: Sequence[Landmarks], max_gap_frames: int) -> int:
     """How many faces are seen for longer than a gap may last: a ghost of a frame or two is none."""
-    return sum(int(_seen(track).sum()) > max_gap_frames for track in tracks)
+    return sum(int(align.has_face(track).sum()) > max_gap_frames for track in tracks)
 
 
 def refuse_swap(crops: Frames) -> None:
@@ -148,10 +148,6 @@ def refuse_swap(crops: Frames) -> None:
         raise UnusableClip("cut", f"another face, or another shot, begins at frame {int(unlikeness.argmax()) + 1}")
 
 
-def _seen(track: Landmarks) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(track).all(axis=(1, 2)))
-
-
 def _longest_gap(seen: NDArray[np.bool_]) -> tuple[int, int]:
     """Length and first frame of the longest run of False."""
     edges = np.flatnonzero(np.concatenate([[True], seen, [True]]))  # frame + 1
@@ -162,16 +158,16 @@ def _longest_gap(seen: NDArray[np.bool_]) -> tuple[int, int]:
 
 def _box(track: Landmarks) -> NDArray[np.float32]:
     """The upper left and lower right corner [2, 2] of a face, each coordinate the median over the frames."""
-    points = track[_seen(track)]
+    points = track[align.has_face(track)]
     return np.stack([np.median(points.min(axis=1), axis=0), np.median(points.max(axis=1), axis=0)])
 
 
 def _no_face_throughout(tracks: Sequence[Landmarks], max_gap_frames: int) -> UnusableClip:
     if not tracks:
         return UnusableClip("no face", "in any frame")
-    length, first = _longest_gap(np.any([_seen(track) for track in tracks], axis=0))
+    length, first = _longest_gap(np.any([align.has_face(track) for track in tracks], axis=0))
     if length > max_gap_frames:
         return UnusableClip("face lost", f"in {length} frames, {first} to {first + length - 1}")
-    frames = [np.flatnonzero(_seen(track)) for track in tracks]
+    frames = [np.flatnonzero(align.has_face(track)) for track in tracks]
     longest = max(frames, key=len)
     return UnusableClip("cut", f"no face stays: the one seen longest is there in frames {longest[0]} to {longest[-1]}")

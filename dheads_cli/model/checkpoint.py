@@ -21,7 +21,9 @@ from dheads_cli.model.growth import grown
 from dheads_cli.protocols import AudioEncoder
 from dheads_cli.recipe import Model, Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
+from dheads_cli.recipe_lips import LipsRecipe
 from dheads_cli.recipe_section import Component
+from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_tasks import AnyRecipe
 
 FORMAT = "dheads-checkpoint-1"
@@ -186,6 +188,8 @@ def load_hearing(reference: str | Path, device: torch.device) -> tuple[AudioEnco
     if isinstance(recipe, Recipe):
         trained = load_model(path, device)
         return trained.parts.audio_encoder, recipe.model.audio_encoder
+    if isinstance(recipe, SyncRecipe | LipsRecipe):
+        raise DheadsError(f"{path}: holds no audio encoder: its task is {recipe.task!r}")
     encoder: AudioEncoder = build_component("audio_encoders", recipe.model.audio_encoder)
     for prefix, module in own_encoder(encoder).items():
         if wrong := load_module(module, prefix, tensors):

@@ -1,16 +1,13 @@
 """Tensors out of strangers' checkpoints. Of a file of torch.save no class or function that it names is run.
 
-A file is a zip archive with a pickle and one entry for each storage. The pickle is read by an unpickler that knows how
-to make tensors and ordered dicts and nothing else: every other name in it, be it `os.system`, becomes an inert
-placeholder that is neither looked up nor imported.
+A file is a zip archive with a pickle and one entry for each storage or, from before torch 1.6, pickles and storages one
+after another. Pickles are read by an unpickler that makes tensors and ordered dicts and nothing else (unpickler.py).
 """
 
 from __future__ import annotations
 
 import io
-import pickle  # noqa: TID251  (only as the base of the restricted reader below)
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +19,10 @@ from torch import Tensor
 
 from dheads_cli import trust
 from dheads_cli.errors import DheadsError
+from dheads_cli.model.pickled_stream import is_stream, read_stream
+from dheads_cli.model.unpickler import FAILURES, MAX_NAMES, Reader, Sealed
 
 MAX_PICKLE_BYTES = 64 * 2**20  # names, shapes and settings; weights lie beside it
-MAX_NAMES = 1_000_000  # tensors in a file
-STORAGES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-}  # fmt: skip
 
 
 def is_torchscript(path: Path) -> bool:
@@ -48,16 +41,18 @@ def read_pickled(path: Path) -> Any:
         The dicts, lists and tuples of the file; tensors in them are sealed, for `tensors_in` to take out.
 
     Raises:
-        DheadsError: no such file, no archive of torch.save, damaged, or larger inside than it may be.
+        DheadsError: no such file, no file of torch.save, damaged, or larger inside than it may be.
     """
     if not path.is_file():
         raise DheadsError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise DheadsError(
-            f"{path}: neither a zip archive of torch.save nor TorchScript (torch before 1.6 wrote another form): "
-            "load it where you trust it, and write its state_dict with torch.save or safetensors"
-        )
     try:
+        if is_stream(path):
+            return read_stream(path)
+        if not zipfile.is_zipfile(path):
+            raise DheadsError(
+                f"{path}: neither a file of torch.save nor TorchScript: load it where you trust it, and write its "
+                "state_dict with torch.save or safetensors"
+            )
         with zipfile.ZipFile(path) as archive:
             pickles = [entry for entry in archive.infolist() if entry.filename.split("/")[-1] == "data.pkl"]
             if len(pickles) != 1:
@@ -65,88 +60,21 @@ def read_pickled(path: Path) -> Any:
             if pickles[0].file_size > MAX_PICKLE_BYTES:
                 raise DheadsError(f"{path}: its pickle is {pickles[0].file_size >> 20} MiB: too much for names alone")
             content = archive.read(pickles[0])
-            return _Reader(content, archive, pickles[0].filename.removesuffix("data.pkl")).load()
+            return _ZipReader(content, archive, pickles[0].filename.removesuffix("data.pkl")).load()
     except DheadsError as error:
         raise DheadsError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
-    except (
-        pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, IndexError, ValueError, TypeError,
-        AttributeError, RuntimeError, OverflowError, MemoryError, OSError, NotImplementedError,
-    ) as error:  # fmt: skip  (a damaged or hostile pickle fails in any of these ways)
+    except (zipfile.BadZipFile, *FAILURES) as error:
         raise DheadsError(f"{path}: can't be read, damaged or made to harm: {type(error).__name__}: {error}") from error
 
 
-class Placeholder:
-    """Stands for an object that is not made: takes any arguments, state, items and keys, and does nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, item: Any) -> None:
-        pass
-
-    def extend(self, items: Any) -> None:
-        pass
-
-    def add(self, item: Any) -> None:
-        pass
-
-
-class _Sealed:
-    """A tensor inside the pickle, out of its reach: nothing in there can call a method of it or change it."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
-
-    def __setstate__(self, state: Any) -> None:
-        raise DheadsError("gives a tensor a state, which none needs")
-
-
-class _Rebuild:
-    """torch._utils._rebuild_tensor_v2 and _rebuild_parameter, as far as a pickle may use them: by calling."""
-
-    __slots__ = ("parameter",)
-
-    def __init__(self, parameter: bool) -> None:
-        self.parameter = parameter
-
-    def __call__(self, data: Any, *arguments: Any) -> _Sealed:
-        if not isinstance(data, _Sealed):
-            raise DheadsError("makes a tensor of something that is no storage")
-        return data if self.parameter else _Sealed(_tensor(data.value, *arguments[:3]))
-
-    def __setstate__(self, state: Any) -> None:
-        raise DheadsError("gives a function a state")
-
-
-class _Reader(pickle.Unpickler):
-    """An unpickler for which sealed tensors and ordered dicts are all that can be made."""
+class _ZipReader(Reader):
+    """The pickle in a zip archive; each storage is an entry of it."""
 
     def __init__(self, content: bytes, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(io.BytesIO(content))
         self.archive, self.folder = archive, folder
-        self.storages: dict[str, Tensor] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return _Rebuild(parameter=name == "_rebuild_parameter")
-        return Placeholder
-
-    def persistent_load(self, pid: Any) -> _Sealed:
+    def persistent_load(self, pid: Any) -> Sealed:
         """A storage, as a flat tensor."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
@@ -159,21 +87,7 @@ class _Reader(pickle.Unpickler):
                 raise DheadsError(f"{entry.filename} is not the {count} numbers that the pickle says it is")
             content = bytearray(self.archive.read(entry))
             self.storages[key] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-        return _Sealed(self.storages[key])
-
-
-def _tensor(storage: Tensor, offset: Any, size: Any, stride: Any) -> Tensor:
-    """A tensor of a storage's numbers; it never has more of them than the storage."""
-    sensible = len(size) == len(stride) and all(type(n) is int and n >= 0 for n in (offset, *size, *stride))
-    if not sensible:
-        raise DheadsError("holds a tensor whose shape makes no sense")
-    count = 1
-    for n in size:
-        count *= n
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else 0
-    if count > len(storage) or last >= max(len(storage), 1):
-        raise DheadsError(f"holds a tensor of {count} numbers in a storage of {len(storage)}")
-    return torch.as_strided(storage, size, stride, offset)
+        return Sealed(self.storages[key])
 
 
 def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
@@ -184,7 +98,7 @@ def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
     """
     for candidate in (content.get("state_dict") if isinstance(content, Mapping) else None, content):
         if isinstance(candidate, Mapping):
-            tensors = {name: value.value for name, value in candidate.items() if isinstance(value, _Sealed)}
+            tensors = {name: value.value for name, value in candidate.items() if isinstance(value, Sealed)}
             if tensors and all(isinstance(name, str) for name in tensors):
                 return tensors
     raise DheadsError(f"{path}: holds no state dict: neither its entry `state_dict` nor the whole is tensors by name")

@@ -31,7 +31,8 @@ from dheads_cli.run.ablate_report import Row, labels_of, make_report, paper_metr
 from dheads_cli.run.evaluate import evaluate
 from dheads_cli.run.sample import plan, sample
 from dheads_cli.run.train import train
-from dheads_cli.run.training_state import checkpoint_path, differences, is_free
+from dheads_cli.run.training_changes import differences, is_free
+from dheads_cli.run.training_files import checkpoint_path
 
 STAMP = "ablate.json"  # in a samples folder: what it was made and scored from
 

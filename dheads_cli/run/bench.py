@@ -20,15 +20,15 @@ from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
 from dheads_cli.run.animate_clip import DEFAULT_MODEL, DEFAULT_SIZE
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
-from dheads_cli.run.bench_parts import Timing, shown
+from dheads_cli.run.bench_parts import Peak, Timing
 from dheads_cli.run.bench_preprocess import usable_clips
-from dheads_cli.run.device_speed import Call, Clock, convolution, shapes_of
+from dheads_cli.run.bench_table import COLUMNS, rows
+from dheads_cli.run.device_speed import Call, Clock, shapes_of
 from dheads_cli.run.doctor import FACE
 from dheads_cli.run.identity import find_face
 
 PASS_SECONDS = 5  # a pass of the animate loop takes at most this many times a measurement's seconds
 QUIET = 0.3  # load a core, above which the machine is said to be busy
-AIM_OVERHEAD, AIM_PREPROCESS = 0.10, 0.90
 
 
 def bench(
@@ -121,12 +121,11 @@ def measure_model(
     wanted = {torch.float32, loop_precision} | ({torch.bfloat16} if has_bf16 else set())
     precisions = {label_of(each): each for each in sorted(wanted, key=lambda each: each == loop_precision)}
     batches = sorted({recipe.sample.batch_size, 1}, reverse=True)
-    calls: dict[str, Call] = {}
-    flop: dict[str, float] = {}
+    convolutions = bench_parts.Convolutions()
     for label, precision in precisions.items():
-        for shape in shapes_of(device):
-            name = f"convolution {label} {'x'.join(map(str, shape))}"
-            calls[name], flop[name] = convolution(shape, precision, device)
+        convolutions.add(label, shapes_of(device), precision, device)
+    calls: dict[str, Call] = dict(convolutions.calls)
+    flop: dict[str, float] = {}
     unet, embed_dim = trained.parts.unet, trained.parts.audio_encoder.embed_dim
     inputs = {batch: random_inputs(recipe.model, embed_dim, batch, device) for batch in batches}
     one = bench_parts.forward_flop(unet, inputs[1])
@@ -147,7 +146,7 @@ def measure_model(
         calls["train"] = bench_parts.training_step(trained, device)
         with console.progress("bench", total=len(calls) * bench_parts.ROUNDS, unit="turns") as bar:
             timings = bench_parts.interleave(calls, seconds, clock, bar)
-    peaks = {label: peak_of(label, timings, flop) for label in precisions}
+    peaks = {label: told(convolutions.peak(timings, label)) for label in precisions}
     return {
         "peak": peaks,
         "forward": [
@@ -174,12 +173,9 @@ def spread(timing: Timing, per: int = 1) -> dict[str, float]:
     return {"fastest_s": timing.fastest / per, "median_s": timing.median / per}
 
 
-def peak_of(label: str, timings: dict[str, Timing], flop: dict[str, float]) -> dict[str, Any]:
-    """The fastest call of the fastest convolution."""
-    names = [name for name in timings if name.startswith(f"convolution {label} ")]
-    best = max(names, key=lambda name: flop[name] / timings[name].fastest)
-    speed = flop[best] / timings[best].fastest / 1e9
-    return {"shape": best.split()[-1], **spread(timings[best]), "gflops": speed}
+def told(peak: Peak) -> dict[str, Any]:
+    """The fastest call of the fastest convolution, for the report."""
+    return {"shape": "x".join(map(str, peak.shape)), **spread(peak.timing), "gflops": peak.flop_per_s / 1e9}
 
 
 def forward_of(
@@ -241,79 +237,3 @@ def measure_preprocessing(clips: list[ClipSource], trained: Trained, seconds: fl
         "estimated_lrw_h": bench_preprocess.estimate_lrw_hours(speeds["together"], rates.n_workers),
         "rounds": asdict(rates),
     }
-
-
-COLUMNS = ["what", "fastest", "median", "speed", "remark"]
-PARTS = {
-    "audio": "encoding the speech",
-    "network": "the network",
-    "sampler": "the sampler's arithmetic, noise",
-    "video": "scaling, encoding, closing the video",
-}
-
-
-def rows(found: dict[str, Any]) -> list[list[str]]:
-    """What was found, as the table's rows."""
-    table = [
-        [
-            f"convolution peak, {label}",
-            shown(peak["fastest_s"]),
-            shown(peak["median_s"]),
-            gflops(peak),
-            f"3x3, {peak['shape']} (batch, channels, px)",
-        ]
-        for label, peak in found["peak"].items()
-    ]
-    for each in found["forward"]:
-        what = f"network, {each['precision']}, batch {each['batch_size']}"
-        remark = f"{each['share_of_peak']:.0%} of the peak; {each['gflop']:.3g} GFLOP"
-        table.append([what, shown(each["fastest_s"]), shown(each["median_s"]), gflops(each), remark])
-    loop = found["animate"]
-    overhead = f"{loop['overhead']:+.1%} over {loop['forwards_per_frame']:g} bare forwards a frame"
-    table.append(
-        [
-            f"animate loop, {loop['precision']}, a frame of {loop['frames']}",
-            shown(loop["fastest_s"]),
-            shown(loop["median_s"]),
-            f"{loop['frames_per_s']:.3g} frames/s",
-            f"{overhead} (aim: below {AIM_OVERHEAD:.0%})",
-        ]
-    )
-    for part, share in loop["shares"].items():
-        table.append([f"  {PARTS[part]}", "", shown(share * loop["median_s"]), "", f"{share:.1%} of the loop"])
-    step = found["train"]
-    what = f"training step, {step['precision']}, batch {step['batch_size']}"
-    table.append(
-        [what, shown(step["fastest_s"]), shown(step["median_s"]), f"{step['samples_per_s']:.3g} samples/s", ""]
-    )
-    if work := found["preprocess"]:
-        table += preprocessing_rows(work)
-    return table
-
-
-def preprocessing_rows(work: dict[str, Any]) -> list[list[str]]:
-    """What measure_preprocessing found, as the table's rows."""
-    n_workers, hours = work["workers"], work["estimated_lrw_h"]
-    alone = f"{work['alone_clips_per_h']:.4g} clips/h of {work['frames_per_clip']:.3g} frames"
-    together = f"{work['together_clips_per_h']:.4g} clips/h"
-    aim = f"(aim: {AIM_PREPROCESS:.0%})"
-    table = []
-    for what, name, remark in (
-        ("landmark detector alone", "detector", ""),
-        ("preprocessing, 1 worker", "alone", f"{work['share_of_detector_alone']:.0%} of the detector {aim}; {alone}"),
-        (
-            f"preprocessing, {n_workers} workers",
-            "together",
-            f"{work['share_of_detector']:.0%} of {n_workers} x the detector {aim}; {together}",
-        ),
-    ):
-        speed = work[f"{name}_frames_per_s"]
-        times = (shown(1 / max(work["rounds"][name])), shown(1 / speed))
-        table.append([what, *times, f"{speed:.3g} frames/s", remark])
-    cores, n_clips = bench_preprocess.LRW_CORES, bench_preprocess.LRW_CLIPS
-    remark = f"an estimate: {n_clips} clips of {bench_preprocess.LRW_FRAMES_PER_CLIP} frames at this speed a core"
-    return [*table, [f"LRW on {cores} such cores", "", "", f"{hours:.3g} h", remark]]
-
-
-def gflops(each: dict[str, Any]) -> str:
-    return f"{each['gflops']:.4g} GFLOP/s"

@@ -13,7 +13,7 @@ from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
 from dheads_cli.run import bench_parts
 from dheads_cli.run.bench_parts import Timing, shown
-from dheads_cli.run.device_speed import Call, Clock, convolution
+from dheads_cli.run.device_speed import Call, Clock
 
 LONGEST_S = 100  # a forward that takes longer even at the speed of its fastest convolution is not tried
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -38,18 +38,15 @@ def bench_network(recipe: Recipe, *, device: str = "auto", seconds: float = 3.0)
     inputs = random_inputs(recipe.model, embed_dim, 1, target)
     n_flop = bench_parts.forward_flop(unet, inputs)
     settings = [(precision, layout) for precision in precisions for layout in LAYOUTS]
-    calls: dict[str, Call] = {}
-    flop: dict[str, float] = {}
+    convolutions = bench_parts.Convolutions()
     for precision, layout in settings:
-        for shape in shapes_of(recipe):
-            name = f"convolution {precision} {layout} {shape}"
-            calls[name], flop[name] = convolution(shape, precision, target, LAYOUTS[layout])
-    timings = time_in_turns(calls, seconds, clock)
+        convolutions.add(f"{precision} {layout}", shapes_of(recipe), precision, target, LAYOUTS[layout])
+    timings = time_in_turns(convolutions.calls, seconds, clock)
 
-    def peak_of(precision: torch.dtype, layout: str = "") -> float:
-        """FLOP a second of the fastest convolution."""
-        names = [name for name in flop if name.startswith(f"convolution {precision} {layout}")]
-        return max(flop[name] / timings[name].fastest for name in names)
+    def peak_of(precision: torch.dtype, *layouts: str) -> float:
+        """FLOP a second of the fastest convolution, in any layout where none is named."""
+        labels = [f"{precision} {layout}" for layout in layouts or LAYOUTS]
+        return convolutions.peak(timings, *labels).flop_per_s
 
     few_seconds = {each: n_flop / peak_of(*each) for each in settings if n_flop / peak_of(*each) <= LONGEST_S}
     timings |= time_in_turns({f"{each}": forward(unet, inputs, *each) for each in few_seconds}, seconds, clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from dheads_cli.model.speech import samples_of
 from dheads_cli.model.timesteps import TIMESTEPS
 from dheads_cli.model.unet import UNet
 from dheads_cli.recipe import Recipe
-from dheads_cli.run.device_speed import Call, Clock
+from dheads_cli.run.device_speed import Call, Clock, convolution
 from dheads_cli.run.training_loop import optimise
 from dheads_cli.run.training_loss import TrainingLoss
 from dheads_cli.run.training_state import fresh_state
@@ -73,6 +73,50 @@ def interleave(calls: Mapping[str, Call], seconds: float, clock: Clock, bar: Bar
                 taken.append(clock() - began)
             timings[name].rounds.append(taken)
     return timings
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The fastest of some convolutions: its (batch, channels, px), its times, FLOP/s of its fastest call."""
+
+    shape: tuple[int, int, int]
+    timing: Timing
+    flop_per_s: float
+
+
+class Convolutions:
+    """3x3 convolutions that are timed in turns with what is measured: the fastest shows what can be reached.
+
+    Attributes:
+        calls: by name.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Call] = {}
+        self._facts: dict[str, tuple[str, tuple[int, int, int], float]] = {}  # label, shape, FLOP
+
+    def add(
+        self,
+        label: str,
+        shapes: Iterable[tuple[int, int, int]],
+        precision: torch.dtype,
+        device: torch.device,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
+        """Add one of each (batch, channels, px) under a label."""
+        for shape in shapes:
+            name = f"convolution {label} {shape}"
+            self.calls[name], flop = convolution(shape, precision, device, memory_format)
+            self._facts[name] = label, shape, flop
+
+    def peak(self, timings: Mapping[str, Timing], *labels: str) -> Peak:
+        """The fastest of those under the labels."""
+        peaks = [
+            Peak(shape, timings[name], flop / timings[name].fastest)
+            for name, (label, shape, flop) in self._facts.items()
+            if label in labels
+        ]
+        return max(peaks, key=lambda peak: peak.flop_per_s)
 
 
 def forward(unet: UNet, inputs: tuple[Any, ...], precision: torch.dtype) -> Call:

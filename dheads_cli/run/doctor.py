@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
+from dheads_cli.run.doctor_metrics import metric_networks
 
 FACE = Path(__file__).with_name("doctor_face.jpg")
 CHECKSUMS = "SHA256SUMS"  # in the components' package; the format of sha256sum
-MIN_FREE_GB = 1.0
+MIN_FREE_GB = 2.0
+CACHE = Path("~/.cache/dheads")  # where components keep the networks that they fetch
 REINSTALL = "install dheads again, in a fresh virtual environment, as under Install in README.md"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one thing: `remedy` is empty where all is well."""
+    """What was found of one thing: `remedy` is empty where all is well, `numbers` is for scripts."""
 
     name: str
     found: str
     remedy: str = ""
     needed: bool = True
+    numbers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -42,14 +45,14 @@ def doctor() -> dict[str, Any]:
     """Check this machine and print a line for each check.
 
     Returns:
-        {"ok": bool, "checks": [{"name", "ok", "found", "remedy", "needed"}]}; also printed under --json.
+        {"ok": bool, "checks": [{"name", "ok", "found", "remedy", "needed", "numbers"}]}; also printed under --json.
 
     Raises:
         DheadsError: something that `animate` needs is missing.
     """
-    return report(
-        [_python(), _torch(), _device(), _bf16(), _codecs(), _detector(), weights(components_folder()), _disk()]
-    )
+    machine = [_python(), _torch(), _device(), _bf16(), _codecs(), disk(Path.cwd(), CACHE)]
+    networks = [Check(*row, needed=False) for row in metric_networks()]
+    return report([*machine, _detector(), weights(components_folder()), speed(), *networks])
 
 
 def report(checks: list[Check]) -> dict[str, Any]:
@@ -189,9 +192,8 @@ def weights(folder: Path | None) -> Check:
         if not path.is_file():
             wrong.append(f"{path} is not there")
             continue
-        data = path.read_bytes()
-        n_bytes += len(data)
-        if hashlib.sha256(data).hexdigest() != digest:
+        n_bytes += path.stat().st_size
+        if sha256_of(path) != digest:
             wrong.append(f"{path} is damaged")
     found = "; ".join(wrong) or f"{len(expected)} files, {n_bytes / 1e6:.0f} MB, checksums right"
     return Check("shipped weights", found, REINSTALL if wrong else "")
@@ -210,8 +212,30 @@ def components_folder() -> Path | None:
     return Path(next(iter(places))) if places else None
 
 
-def _disk() -> Check:
-    free_gb = shutil.disk_usage(Path.cwd()).free / 2**30
-    enough = free_gb >= MIN_FREE_GB
-    remedy = "" if enough else f"free at least {MIN_FREE_GB:.0f} GiB: videos are written here"
-    return Check("disk", f"{free_gb:.0f} GiB free in {Path.cwd()}", remedy, needed=False)
+def disk(outputs: Path, cache: Path, least_gb: float = MIN_FREE_GB) -> Check:
+    """Room where videos are written and where fetched networks are kept."""
+    free, short = {}, []
+    for folder, what in ((outputs, "videos are written there"), (cache.expanduser(), "networks are kept there")):
+        there = next(place for place in (folder, *folder.parents) if place.is_dir())
+        free[str(folder)] = shutil.disk_usage(there).free / 2**30
+        if free[str(folder)] < least_gb:
+            short.append(f"{folder}: {what}")
+    found = ", ".join(f"{free_gb:.1f} GiB free in {folder}" for folder, free_gb in free.items())
+    remedy = f"free at least {least_gb:.0f} GiB ({'; '.join(short)})" if short else ""
+    return Check("disk", found, remedy, needed=False, numbers={"free_gb": free})
+
+
+def speed() -> Check:
+    """Draw a few frames with the model that `dheads animate` takes, and say how long a short clip will take."""
+    try:
+        from dheads_cli.run.animate_clip import DEFAULT_MODEL
+        from dheads_cli.run.doctor_speed import seconds_of_a_clip
+
+        numbers = seconds_of_a_clip(registry.load("models", DEFAULT_MODEL)(), FACE)
+    except (DheadsError, ImportError, OSError, RuntimeError) as error:
+        return Check("speed", f"{type(error).__name__}: {error}", REINSTALL, needed=False)
+    found = (
+        f"a {numbers['clip_s']:g} s clip takes about {numbers['takes_s']:.0f} s with {numbers['model']} on "
+        f"{numbers['device']} ({numbers['frames']} frames measured, {numbers['frame_s']:.3f} s each)"
+    )
+    return Check("speed", found, needed=False, numbers=numbers)

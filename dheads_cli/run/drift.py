@@ -27,7 +27,7 @@ from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.provenance import Provenance, made_here
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import sha256_of, write_atomically
+from dheads_cli.files import remove_parts, sha256_of, write_atomically
 from dheads_cli.model.build import build_component, choose_device
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.recipe import Sample
@@ -230,6 +230,7 @@ def save_videos(
 ) -> None:
     """Write each clip with its sound, and what made it, to folder/CLIP.mp4."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_parts(folder)
     for clip, frames in zip(clips, drawn, strict=True):
         size = frames.shape[2], frames.shape[1]
         path = folder / f"{clip.id}.mp4"

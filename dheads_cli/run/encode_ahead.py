@@ -15,7 +15,7 @@ from dheads_cli.data.embedding_cache import EmbeddingCache, encoder_record, open
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
 
 READERS = 2  # threads that decode and augment sound ahead of the encoder
 
@@ -34,7 +34,7 @@ def versions_of(recipe: AnyRecipe) -> Versions:
     return Versions(settings.variants if kinds else 0, kinds, recipe.seed)
 
 
-def embedding_caches(recipe: AnyRecipe, encoder: AudioEncoder, versions: Versions) -> tuple[EmbeddingCache, ...]:
+def embedding_caches(recipe: HearingRecipe, encoder: AudioEncoder, versions: Versions) -> tuple[EmbeddingCache, ...]:
     """Where embeddings of version 0, 1 ... are kept; none where the recipe or the encoder (no nn.Module) forbids it."""
     component = recipe.model.audio_encoder
     entry = registry.find("audio_encoders", component.use)

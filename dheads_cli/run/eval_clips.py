@@ -6,24 +6,21 @@ import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dheads_cli.data.media import VideoWriter, read_audio
-from dheads_cli.errors import UnusableClip
-from dheads_cli.run.eval_pairs import Pair
+from dheads_cli.run.eval_pairs import SAMPLE_RATE, Pair
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH
+from dheads_cli.run.page_parts import film
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames
 
 N_NAMED = 3  # clips named at each end of a value
-SIDE_PX, SHOWN_S, CRF, SAMPLE_RATE = 256, 10.0, 23, 16000  # of one of the three pictures; of a film on the page
+SIDE_PX, SHOWN_S, CRF = 256, 10.0, 23  # of one of the three pictures; of a film on the page
 GAIN = 2  # of the difference, so that it is seen
 
 
@@ -113,13 +110,8 @@ def film_address(pair: Pair) -> str:
     n_frames = min(len(pair.clip.frames), round(SHOWN_S * pair.clip.fps))
     ours, real = (_small(clip.frames[:n_frames]) for clip in (pair.clip, pair.reference))
     shown = np.concatenate([real, ours, difference(ours, real)], axis=2)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        size = (shown.shape[2], shown.shape[1])
-        with VideoWriter(path, pair.clip.fps, size, audio=_sound(pair), sample_rate=SAMPLE_RATE, crf=CRF) as writer:
-            for frame in shown:
-                writer.write(frame)
-        return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    encoded = film(shown, pair.clip.fps, _sound(pair), SAMPLE_RATE, CRF)
+    return f"data:video/mp4;base64,{base64.b64encode(encoded).decode()}"
 
 
 def difference(ours: Frames, real: Frames) -> Frames:
@@ -138,12 +130,5 @@ def _small(frames: Frames) -> Frames:
 
 
 def _sound(pair: Pair) -> NDArray[np.float32] | None:
-    if pair.sound is None:
-        return None
-    path, start = pair.sound
-    try:
-        return read_audio(path, SAMPLE_RATE, start)
-    except UnusableClip as error:
-        if error.reason == "no sound":
-            return None
-        raise
+    found = pair.clip.sound
+    return found[0] if found else None

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,33 +42,41 @@ class Curve:
     n_clips: int
 
 
-@dataclass
-class Curves:
-    """Measures over time of pairs that are scored; called for each of them.
+Series: TypeAlias = dict[str, tuple[float, NDArray[np.float64]]]  # measure -> seconds a step, values [S]
+
+
+def series_of(pair: Pair, metrics: Mapping[str, Metric]) -> Series:
+    """Follow one pair.
 
     The three mean absolute differences of pixels need no detector and no second-long clips. What a metric follows by
     the second (`protocols.MetricOverTime`) is taken too.
     """
+    frames, fps = pair.clip.frames, pair.clip.fps
+    found: Series = {}
+    if pair.row in (GENERATED, OTHER_REAL):
+        found[FROM_REAL] = STEP_S, _in_steps(_differences(frames, pair.reference.frames), fps)
+    if pair.row in (GENERATED, GROUND_TRUTH):
+        found[FROM_IDENTITY] = STEP_S, _in_steps(_differences(frames, pair.clip.identity[None]), fps)
+        if len(frames) > 1:
+            found[FROM_BEFORE] = STEP_S, _in_steps(_differences(frames[1:], frames[:-1]), fps)
+        for metric in metrics.values():
+            for name, values in metric.per_second(pair.clip).items() if isinstance(metric, MetricOverTime) else ():
+                found[f"{name}, by the second"] = 1.0, values
+    return found
+
+
+@dataclass
+class Curves:
+    """Measures over time of the pairs that are scored."""
 
     _series: dict[tuple[str, str], list[tuple[float, NDArray[np.float64]]]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
-    def __call__(self, pair: Pair, metrics: Mapping[str, Metric]) -> None:
-        """Follow one pair."""
-        frames, fps = pair.clip.frames, pair.clip.fps
-        if pair.row in (GENERATED, OTHER_REAL):
-            self._add(FROM_REAL, pair.row, STEP_S, _in_steps(_differences(frames, pair.reference.frames), fps))
-        if pair.row in (GENERATED, GROUND_TRUTH):
-            self._add(FROM_IDENTITY, pair.row, STEP_S, _in_steps(_differences(frames, pair.clip.identity[None]), fps))
-            if len(frames) > 1:
-                self._add(FROM_BEFORE, pair.row, STEP_S, _in_steps(_differences(frames[1:], frames[:-1]), fps))
-            for metric in metrics.values():
-                for name, values in metric.per_second(pair.clip).items() if isinstance(metric, MetricOverTime) else ():
-                    self._add(f"{name}, by the second", pair.row, 1.0, values)
-
-    def _add(self, measure: str, row: str, step_s: float, values: NDArray[np.float64]) -> None:
-        self._series[measure, row].append((step_s, values))
+    def add(self, row: str, series: Series) -> None:
+        """Take one pair in; `row` is its row of the table."""
+        for measure, step_and_values in series.items():
+            self._series[measure, row].append(step_and_values)
 
     def measures(self) -> dict[str, dict[str, Curve]]:
         """Measure -> row of the table -> its curve."""

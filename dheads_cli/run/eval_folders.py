@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from dheads_cli.data.media import read_video, source_fps_of
 from dheads_cli.data.samples import partners
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import LandmarkDetector
-from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Pair, ScoredClip
+from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Kept, Pair, ScoredClip, sound_of
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
 from dheads_cli.run.page_parts import count
 
@@ -74,30 +75,50 @@ def _videos(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_named_pairs(
-    matches: Sequence[NamedPair], detector: LandmarkDetector, *, ground_truth: bool
-) -> Iterator[Pair]:
-    """Read videos with their references, one after another: at the reference's frame rate and size, cut to the shorter.
+@dataclass(frozen=True)
+class NamedGroup:
+    """A video and its reference; `real`: whether the rows of real clips are wanted, `other`: the second of them."""
 
-    The identity frame is the reference's first; landmarks are looked for in all. In the ground-truth row the reference
-    stands against itself.
+    match: NamedPair
+    real: bool
+    other: NamedPair | None
 
-    Raises:
-        DheadsError: a video is damaged.
-    """
-    others = partners({match: match.speaker for match in matches})
-    known: dict[str, Landmarks] = {}  # of real videos: they are looked at twice, as themselves and as another's other
-    for match in matches:
+    @property
+    def name(self) -> str:
+        """That both videos have."""
+        return self.match.id
+
+    @property
+    def n_pairs(self) -> int:
+        """How many there are; one less where the other clip has another size."""
+        return 1 + self.real * (1 + (self.other is not None))
+
+    def read(self, detector: LandmarkDetector, kept: Kept) -> Iterator[Pair]:
+        """Read the video with its reference: at the reference's frame rate and size, cut to the shorter.
+
+        The identity frame is the reference's first; landmarks are looked for in both. In the ground-truth row the
+        reference stands against itself.
+
+        Raises:
+            DheadsError: a video is damaged.
+        """
+        match, known = self.match, kept.landmarks
         fps = source_fps_of(match.reference)
         real = _real_clip(match, fps, detector, known)
         yield _generated_pair(match, real, fps, detector)
-        if ground_truth:
+        if self.real:
             yield Pair(GROUND_TRUTH, real, real, _facts(match.id, match, len(real.frames)))
-            other = _real_clip(others[match], fps, detector, known) if match in others else real
+            other = _real_clip(self.other, fps, detector, known) if self.other else real
             if other is not real and other.frames.shape[1:] == real.frames.shape[1:]:
                 n_frames = min(len(other.frames), len(real.frames))
-                facts = _facts(others[match].id, match, n_frames)
+                facts = _facts(other.id, match, n_frames)
                 yield Pair(OTHER_REAL, _first(other, n_frames), _first(real, n_frames), facts)
+
+
+def named_groups(matches: Sequence[NamedPair], *, ground_truth: bool) -> list[NamedGroup]:
+    """The videos of two folders."""
+    others = partners({match: match.speaker for match in matches})
+    return [NamedGroup(match, ground_truth, others.get(match)) for match in matches]
 
 
 def _real_clip(match: NamedPair, fps: float, detector: LandmarkDetector, known: dict[str, Landmarks]) -> ScoredClip:
@@ -107,8 +128,9 @@ def _real_clip(match: NamedPair, fps: float, detector: LandmarkDetector, known: 
             known[place] = detector(frames)
         return known[place]
 
-    frames = read_video(match.reference, fps).frames
-    return ScoredClip(match.id, match.speaker, fps, frames, frames[0], landmarks)
+    video = read_video(match.reference, fps)
+    sound = partial(sound_of, match.reference, video.start)
+    return ScoredClip(match.id, match.speaker, fps, video.frames, video.frames[0], landmarks, sound)
 
 
 def _generated_pair(match: NamedPair, real: ScoredClip, fps: float, detector: LandmarkDetector) -> Pair:
@@ -130,9 +152,11 @@ def _generated_pair(match: NamedPair, real: ScoredClip, fps: float, detector: La
         how = cv2.INTER_AREA if height * width < own_height * own_width else cv2.INTER_CUBIC
         frames = np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
     reference = _first(real, n_frames)
-    clip = ScoredClip(match.id, match.speaker, fps, frames, real.identity, detector)
+    clip = ScoredClip(
+        match.id, match.speaker, fps, frames, real.identity, detector, partial(sound_of, match.video, video.start)
+    )
     facts = _facts(match.id, match, n_frames) | {"changed": "; ".join(changes)}
-    return Pair(GENERATED, clip, reference, facts, sound=(match.video, video.start))
+    return Pair(GENERATED, clip, reference, facts)
 
 
 def _first(clip: ScoredClip, n_frames: int) -> ScoredClip:
@@ -142,8 +166,9 @@ def _first(clip: ScoredClip, n_frames: int) -> ScoredClip:
     found = clip.find_landmarks
     whole = clip.frames
     return ScoredClip(
-        clip.id, clip.speaker, clip.fps, whole[:n_frames], clip.identity, lambda _: found(whole)[:n_frames]
-    )
+        clip.id, clip.speaker, clip.fps, whole[:n_frames], clip.identity, lambda _: found(whole)[:n_frames],
+        clip.find_sound,
+    )  # fmt: skip
 
 
 def _facts(name: str, match: NamedPair, n_frames: int) -> dict[str, Any]:

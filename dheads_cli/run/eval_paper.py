@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from dheads_cli import console, registry
@@ -34,8 +35,8 @@ COLUMNS = (
     Column("FID", "fid", "FID"),
     Column("blinks/s", "blinks", "blinks [1/s]"),
     Column("blink s", "blinks", "blink duration [s]"),
-    Column("OFM", "ofm", "OFM as released"),
-    Column("F-MSE", "f_mse", "F-MSE as released"),
+    Column("OFM", "smoothness", "OFM as released"),
+    Column("F-MSE", "smoothness", "F-MSE as released"),
     Column("offset", "sync", "AV offset", 0),
     Column("conf.", "sync", "AV confidence"),
     Column("WER", "wer", "WER"),
@@ -61,6 +62,9 @@ PAPER: Mapping[str, Mapping[str, tuple[float | None, ...]]] = {
         "ground truth": (None, None, 0.24, 0.40, 68.76, 7.76, 1, 5.14, None),
     },
 }
+# Set distances over a network that can't be had here -> one over a network that installs with a package.
+STAND_INS = {"fid": "frechet", "fvd": "frechet"}
+STAND_IN_IS = "a distance over another network's view of single frames; it is no"
 CAUTION = "the paper's numbers are of its own corpora, crops and clip lengths: only like compares with like"
 
 
@@ -77,37 +81,76 @@ class Choice:
     missing: dict[str, str]
 
 
-def all_metrics() -> Choice:
-    """Every metric of every installed package."""
-    return _buildable(list(registry.entries("metrics")))
+def all_metrics(weights: Mapping[str, str] = MappingProxyType({})) -> Choice:
+    """Every metric of every installed package. `weights`: files of networks by metric."""
+    return _buildable(list(registry.entries("metrics")), weights)
 
 
-def paper_metrics() -> Choice:
-    """The metrics of the paper's columns."""
-    return _buildable(list(dict.fromkeys(column.metric for column in COLUMNS)))
+def paper_metrics(weights: Mapping[str, str] = MappingProxyType({})) -> Choice:
+    """The metrics of the paper's columns, and what stands in for those that can't be built. `weights` as above."""
+    return _buildable(list(dict.fromkeys(column.metric for column in COLUMNS)), weights)
 
 
-def _buildable(names: list[str]) -> Choice:
+def _buildable(names: Sequence[str], weights: Mapping[str, str]) -> Choice:
+    wanted = with_weights([Component(use=name) for name in names], weights)
     choice = Choice([], {})
-    for name in names:
-        if name not in registry.entries("metrics"):
-            choice.missing[name] = f"no metric called {name} is installed"
-            continue
-        try:
-            registry.build("metrics", name)
-        except DheadsError as error:
-            choice.missing[name] = str(error)
+    for metric in wanted:
+        if why := _hindrance(metric):
+            choice.missing[metric.use] = why
         else:
-            choice.metrics.append(Component(use=name))
+            choice.metrics.append(metric)
+    for name in [name for name in choice.missing if name in STAND_INS]:
+        stand_in = Component(use=STAND_INS[name])
+        if stand_in not in choice.metrics:
+            if why := _hindrance(stand_in):
+                choice.missing[name] += f". {stand_in.use} could stand in, but {why}"
+                continue
+            choice.metrics.append(stand_in)
+        choice.missing[name] += f". In its place: {stand_in.use}, {STAND_IN_IS} {name}"
     return choice
 
 
-def paper_table(rows: Mapping[str, Mapping[str, float]], missing: Mapping[str, str]) -> dict[str, Any]:
+def _hindrance(metric: Component) -> str:
+    """Why a metric can't be built; "" where it can."""
+    if metric.use not in registry.entries("metrics"):
+        return f"no metric called {metric.use} is installed"
+    try:
+        registry.build("metrics", metric.use, metric.options)
+    except DheadsError as error:
+        return str(error)
+    return ""
+
+
+def with_weights(metrics: Sequence[Component], weights: Mapping[str, str]) -> list[Component]:
+    """Metrics with the files of networks that --weights names as their option `weights`.
+
+    Raises:
+        DheadsError: a file for a metric that is not among them, or that takes none.
+    """
+    names = [metric.use for metric in metrics]
+    for name, file in weights.items():
+        if name not in names:
+            near, asked = registry.nearest(name, names), ", ".join(names)
+            raise DheadsError(f"--weights {name}={file}: no metric {name} is asked for{near} Metrics: {asked}.")
+        if wrong := registry.option_errors("metrics", name, {"weights": file}):
+            raise DheadsError(f"--weights {name}={file}: {next(iter(wrong.values()))}")
+    return [
+        Component(use=metric.use, **metric.options | {"weights": weights[metric.use]})
+        if metric.use in weights
+        else metric
+        for metric in metrics
+    ]
+
+
+def paper_table(
+    rows: Mapping[str, Mapping[str, float]], missing: Mapping[str, str], weights: Mapping[str, str]
+) -> dict[str, Any]:
     """The table as plain values.
 
     Args:
         rows: of `dheads eval` -> name of a value -> value.
         missing: metrics that can't be built -> why.
+        weights: metrics that measured -> their network and weights: `sync` may have another network than the paper's.
 
     Returns:
         "columns": their heads; "ours": row -> values, None where there is none; "paper": corpus -> method -> values;
@@ -117,7 +160,9 @@ def paper_table(rows: Mapping[str, Mapping[str, float]], missing: Mapping[str, s
     not_measured = {}
     for place, column in enumerate(COLUMNS):
         if all(values[place] is None for values in ours.values()):
-            without = f"metric {column.metric} gave no value called {column.value!r}"
+            used = weights.get(column.metric)
+            by = f" of {used}" if used else ""
+            without = f"metric {column.metric}{by} gave no value called {column.value!r}"
             not_measured[column.head] = missing.get(column.metric, without)
     return {
         "columns": [column.head for column in COLUMNS],

@@ -20,7 +20,7 @@ from dheads_cli.model.pickled import read_state_dict
 from dheads_cli.recipe import Recipe, Sample
 from dheads_cli.recipe_io import recipe_to_yaml
 from dheads_cli.run.import_hearing import EMBED_DIM, SCRIPT, Hearing, nothing_heard, read_hearing
-from dheads_cli.run.training_state import checkpoint_path
+from dheads_cli.run.training_files import checkpoint_path
 
 HEAD_DIM = 64  # the release's; it is not in the weights
 SIZE = 128  # px, the release's frames

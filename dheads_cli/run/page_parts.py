@@ -1,4 +1,4 @@
-"""Parts of a page that stands alone: tables, pictures and figures as HTML text, everything inline."""
+"""Parts of a page that stands alone: tables, pictures, figures and films, everything inline."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dheads_cli.data.media import VideoWriter
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from dheads_cli.protocols import Frames
 
 INK = "#2b3036"  # of text and axes; the page takes its own text colour in its place
 BLUE, ORANGE, RED, GRAY = "#3d7fc1", "#dd7a26", "#cf4436", "#8b929a"  # told apart on white and on black
@@ -141,3 +147,21 @@ def svg(draw: Callable[[Axes], None], size_in: tuple[float, float]) -> str:
     drawn = drawn[drawn.index("<svg") :].replace(INK, "currentColor")
     drawn = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', f' role="img" aria-label="{escaped(title)}"', drawn, count=1)
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", drawn)
+
+
+def film(frames: Frames, fps: float, sound: NDArray[np.float32] | None, sample_rate: int, crf: int) -> bytes:
+    """A clip as an mp4.
+
+    Args:
+        frames: uint8 RGB [F, H, W, 3], of even sides.
+        fps: frames a second.
+        sound: float32 [T] mono in [-1, 1]; None for a silent film.
+        sample_rate: Hz of the sound.
+        crf: quality, lower is better.
+    """
+    with TemporaryDirectory() as folder:
+        path, size = Path(folder) / "film.mp4", (frames.shape[2], frames.shape[1])
+        with VideoWriter(path, fps, size, audio=sound, sample_rate=sample_rate, crf=crf) as writer:
+            for frame in frames:
+                writer.write(frame)
+        return path.read_bytes()

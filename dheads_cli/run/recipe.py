@@ -12,10 +12,14 @@ from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import COMPONENT_PATHS, Recipe
 from dheads_cli.recipe_io import Loaded, load_any_recipe, recipe_to_yaml
+from dheads_cli.recipe_lips import LipsRecipe
 from dheads_cli.recipe_section import Component
-from dheads_cli.recipe_tasks import AnyRecipe
+from dheads_cli.recipe_sync import SyncRecipe
+from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
 
 if TYPE_CHECKING:
+    from dheads_cli.run.lips_cost import LipsCost
+    from dheads_cli.run.sync_cost import SyncCost
     from dheads_cli.run.words_cost import WordsCost
 
 # Largest training steps that `check` times, FLOP: a few seconds.
@@ -35,7 +39,7 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data"} and what the task's network takes: `Cost`, or for words `WordsCost`.
+        {"path", "components", "data"} and what the task's network takes: `Cost`, `WordsCost`, `SyncCost` or `LipsCost`.
 
     Raises:
         DheadsError: a component can't be built, or sizes or weights to begin with do not fit.
@@ -125,10 +129,11 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
     """
     from dheads_cli.model.build import build_model
     from dheads_cli.model.checkpoint import find_checkpoint, load_audio_encoder, load_weights
+    from dheads_cli.model.lips import build_lip_reader, take_lips
 
     rows = []
-    for key in ("weights", "audio_encoder_weights"):
-        if (reference := getattr(recipe.train, key)) is None:
+    for key in ("weights", "audio_encoder_weights", "lips_weights"):
+        if (reference := getattr(recipe.train, key, None)) is None:
             continue
         try:
             path = find_checkpoint(reference)
@@ -136,8 +141,10 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
             rows.append([f"train.{key}", reference, str(error)])
             continue
         found = f"{path.name} fits"
-        if key == "audio_encoder_weights":
+        if key == "audio_encoder_weights" and isinstance(recipe, HearingRecipe):
             load_audio_encoder(path, built["model.audio_encoder"], recipe.model.audio_encoder)
+        elif key == "lips_weights" and isinstance(recipe, LipsRecipe):
+            take_lips(path, build_lip_reader(recipe.model))
         elif isinstance(recipe, Recipe):
             load_weights(path, build_model(recipe.model).own_modules(), recipe)
         else:
@@ -146,11 +153,23 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
     return rows
 
 
-def cost_of(recipe: AnyRecipe, built: dict[str, Any], device: str) -> tuple[Cost | WordsCost, list[list[str]]]:
+def cost_of(
+    recipe: AnyRecipe, built: dict[str, Any], device: str
+) -> tuple[Cost | SyncCost | LipsCost | WordsCost, list[list[str]]]:
     """What a recipe's network takes, on its task's terms, and rows of it for people."""
     if isinstance(recipe, Recipe):
         cost = Cost.of(recipe, built, device)
         return cost, cost.rows(recipe)
+    if isinstance(recipe, SyncRecipe):
+        from dheads_cli.run.sync_cost import SyncCost
+
+        sync = SyncCost.of(recipe, device)
+        return sync, sync.rows(recipe)
+    if isinstance(recipe, LipsRecipe):
+        from dheads_cli.run.lips_cost import LipsCost
+
+        lips = LipsCost.of(recipe, device)
+        return lips, lips.rows(recipe)
     from dheads_cli.run.words_cost import WordsCost
 
     words = WordsCost.of(recipe, device)

@@ -1,11 +1,15 @@
-"""`dheads sample`: make the clips that evaluation scores, from real identity frames and real speech of a split."""
+"""`dheads sample`: make the clips that evaluation scores, from real identity frames and real speech of a split.
+
+Stopped or killed, the same command goes on after the last batch of clips that was whole, to the same bytes.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +20,17 @@ from dheads_cli import console
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.provenance import made_here
 from dheads_cli.data.samples import MANIFEST, SampleRow, partners, write_samples, write_settings
+from dheads_cli.data.shards import MANIFEST as CORPUS_MANIFEST
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import sha256_of
+from dheads_cli.files import remove_parts, sha256_of, write_atomically
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.recipe import Sample
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.frames import chosen_settings, draw_spoken
+
+PROGRESS = ".progress.json"  # what is being made, and how many batches of it are whole; gone when all are
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Job:
     row: SampleRow
     face: ClipRef
     sound: ClipRef
+
+    @property
+    def n_frames(self) -> int:
+        """Of the shorter of the two."""
+        return min(self.face.n_frames, self.sound.n_frames)
 
 
 def sample(
@@ -81,16 +93,9 @@ def sample(
         raise DheadsError(f"{folder}: holds samples already; choose another folder with -o, or --overwrite them")
     jobs = plan(corpus, split, speaker, limit, shuffled, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    began = time.monotonic()
-    # Clips of like length go side by side, so that few frames are drawn past a clip's end.
-    by_length = sorted(jobs, key=lambda job: min(job.face.n_frames, job.sound.n_frames))
-    with console.progress("sample", total=len(jobs), unit="clips") as bar:
-        for start in range(0, len(jobs), settings.batch_size):
-            chosen = by_length[start : start + settings.batch_size]
-            draw(trained, settings, corpus, chosen, folder)
-            bar.advance(len(chosen))
-    n_frames = sum(min(job.face.n_frames, job.sound.n_frames) for job in jobs)
+    if (folder / MANIFEST).exists():
+        (folder / PROGRESS).unlink(missing_ok=True)
+        (folder / MANIFEST).unlink()
     made = {
         "recipe": trained.recipe.name,
         "checkpoint": str(trained.path),
@@ -103,11 +108,21 @@ def sample(
         "warm_start": settings.warm_start,
         "stabilize_every": settings.stabilize_every,
         "guidance": settings.guidance.model_dump(),
-        "seconds_per_frame": round((time.monotonic() - began) / n_frames, 4),
-        "version": dheads_cli.__version__,
     }
+    decides = {
+        **made,
+        "settings": settings.model_dump(mode="json"),
+        "device": str(choose_device(device)),
+        "corpus_sha256": sha256_of(corpus.folder / CORPUS_MANIFEST),
+        "version": dheads_cli.__version__,
+        "clips": [asdict(job.row) for job in jobs],
+    }
+    seconds = draw_all(trained, settings, corpus, jobs, folder, decides)
+    n_frames = sum(job.n_frames for job in jobs)
+    made |= {"seconds_per_frame": round(seconds / n_frames, 4), "version": dheads_cli.__version__}
     write_settings(folder, made)
     write_samples(folder, [job.row for job in jobs])
+    (folder / PROGRESS).unlink()
     console.info(f"{len(jobs)} clips in {folder}")
     console.result({"samples": str(folder), "clips": len(jobs), **made})
     return folder
@@ -155,6 +170,42 @@ def plan(corpus: Corpus, split: str, speaker: str | None, limit: int | None, shu
     return jobs
 
 
+def draw_all(
+    trained: Trained, settings: Sample, corpus: Corpus, jobs: Sequence[Job], folder: Path, decides: dict[str, Any]
+) -> float:
+    """Draw clips, batch by batch, but those that a stopped run left whole; how many seconds it took, with that run's.
+
+    Batches are skipped as a whole: what stands beside a clip may decide the last bits of its numbers.
+
+    Args:
+        trained, settings, corpus, folder: see sample.
+        jobs: the clips.
+        decides: all that decides their bytes, as JSON holds it; with anything else the clips are drawn anew.
+    """
+    # Clips of like length go side by side, so that few frames are drawn past a clip's end.
+    by_length = sorted(jobs, key=lambda job: job.n_frames)
+    batches = [by_length[start : start + settings.batch_size] for start in range(0, len(jobs), settings.batch_size)]
+    progress = folder / PROGRESS
+    before = json.loads(progress.read_text(encoding="utf-8")) if progress.is_file() else {}
+    if before and before["decides"] != json.loads(json.dumps(decides)):
+        console.info(f"{folder}: what an earlier run began there was of other settings; all clips are drawn")
+        before = {}
+    whole = [all((folder / job.row.file).is_file() for job in batch) for batch in batches[: before.get("n_batches", 0)]]
+    n_done, seconds = [*whole, False].index(False), before.get("seconds", 0.0)
+    remove_parts(folder)
+    n_clips_done = sum(map(len, batches[:n_done]))
+    if n_clips_done:
+        console.info(f"{folder}: {n_clips_done} of {len(jobs)} clips are there already")
+    with console.progress("sample", total=len(jobs), unit="clips", done=n_clips_done) as bar:
+        for number, chosen in enumerate(batches[n_done:], n_done + 1):
+            began = time.monotonic()
+            draw(trained, settings, corpus, chosen, folder)
+            seconds += time.monotonic() - began
+            write_atomically(progress, json.dumps({"decides": decides, "n_batches": number, "seconds": seconds}))
+            bar.advance(len(chosen))
+    return float(seconds)
+
+
 def draw(
     trained: Trained,
     settings: Sample,
@@ -169,7 +220,7 @@ def draw(
         face.waveform if job.sound is job.face else corpus.load(job.sound).waveform
         for job, face in zip(jobs, faces, strict=True)
     ]
-    lengths = [min(job.face.n_frames, job.sound.n_frames) for job in jobs]
+    lengths = [job.n_frames for job in jobs]
     fps, rate = faces[0].fps, faces[0].sample_rate
     if rate != parts.audio_encoder.sample_rate:
         raise DheadsError(

@@ -28,10 +28,11 @@ from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions
 from dheads_cli.run.frames import check_motion_noise, continuity_of
 from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.processes import current
+from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_log import Drawn
 from dheads_cli.run.training_loop import Pictures, begin, learn
 from dheads_cli.run.training_loss import TrainingLoss
-from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
+from dheads_cli.run.training_state import State, begin_or_resume, ema_weights
 from dheads_cli.run.watch import Watch, watch_of
 
 N_VALIDATION = 128  # frames of the validation loss, the same ones each time

@@ -23,8 +23,9 @@ from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions_of
 from dheads_cli.run.processes import current
+from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, ema_weights, prepare_run_dir
+from dheads_cli.run.training_state import State, begin_or_resume, ema_weights
 from dheads_cli.run.word_report import REPORT, make_report, show, write
 
 WORDS_AT_ONCE = 64  # in validation and scoring

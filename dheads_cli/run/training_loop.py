@@ -26,9 +26,10 @@ from dheads_cli.run.batches_ahead import Batches, batches, n_workers
 from dheads_cli.run.device_speed import Speed
 from dheads_cli.run.noise_levels import level_means
 from dheads_cli.run.processes import Processes, current, without_exchange
+from dheads_cli.run.training_files import save
 from dheads_cli.run.training_health import check_health, check_validation
 from dheads_cli.run.training_log import Drawn, Meter, in_words, open_log
-from dheads_cli.run.training_state import State, save
+from dheads_cli.run.training_state import State
 
 ALONE = Processes()
 

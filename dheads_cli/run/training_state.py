@@ -1,43 +1,27 @@
-"""What a training run keeps: weights, their moving average, the optimiser's moments; saved, resumed, compared."""
+"""What a training run keeps: weights, their moving average, the optimiser's moments; begun and resumed."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-import dheads_cli
 from dheads_cli import console
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import write_atomically
-from dheads_cli.model.checkpoint import checkpoints_of, load_audio_encoder, load_tensors, load_weights, save_tensors
+from dheads_cli.model.checkpoint import load_audio_encoder, load_tensors, load_weights, recipe_in
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe_io import any_recipe_from_json, recipe_to_yaml
-from dheads_cli.recipe_tasks import AnyRecipe
-from dheads_cli.run.processes import current
+from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
+from dheads_cli.run.training_changes import differences, is_free
 from dheads_cli.run.training_health import Health
-
-# What may change when a run goes on: everything else changes what the weights mean.
-FREE_TO_CHANGE = {
-    "description", "data.path", "data.cache", "data.cache_gb", "data.workers", "data.embeddings", "train.steps",
-    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.sample_every", "train.threads",
-    "train.accumulate",
-    "train.max_bad_steps", "train.divergence", "train.timesteps", "train.recompute_activations",
-    "train.compile", "train.watch_clips", "train.watch_s", "train.watch_steps", "sample", "evaluate", "preprocess",
-}  # fmt: skip
 
 
 class Learner(Protocol):
     """What is trained: a task's parts."""
-
-    @property
-    def audio_encoder(self) -> AudioEncoder: ...
 
     def own_modules(self) -> dict[str, nn.Module]:
         """The modules whose weights a checkpoint holds, by their prefix in it."""
@@ -46,6 +30,14 @@ class Learner(Protocol):
     def trained_modules(self) -> dict[str, nn.Module]:
         """Those of them that are learned; the others stay as they are."""
         ...
+
+
+@runtime_checkable
+class Hearer(Learner, Protocol):
+    """One that has an audio encoder."""
+
+    @property
+    def audio_encoder(self) -> AudioEncoder: ...
 
 
 @dataclass
@@ -146,57 +138,6 @@ def ema_weights(state: State) -> Iterator[None]:
             module.train()
 
 
-def checkpoint_path(run_dir: Path, step: int) -> Path:
-    return run_dir / "checkpoints" / f"step-{step:06d}.safetensors"
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint's name."""
-    return int(checkpoint.stem.removeprefix("step-"))
-
-
-def save(run_dir: Path, recipe: AnyRecipe, state: State, val_loss: float) -> None:
-    """Write the checkpoint (EMA) and then the resume state (weights, buffers, EMA, moments); drop old checkpoints.
-
-    Weights that are frozen are in both: neither depends on the file that they came from. Killed between the two, a run
-    goes on from the resume state before, and comes to the same checkpoint again.
-    """
-    state.val_loss = val_loss
-    save_checkpoint(run_dir, recipe, state)
-    tensors = kept(state)
-    for name, parameter in state.parameters.items():
-        moments = state.optimizer.state[parameter]
-        tensors |= {f"exp_avg.{name}": moments["exp_avg"], f"exp_avg_sq.{name}": moments["exp_avg_sq"]}
-    save_tensors(run_dir / "resume.safetensors", tensors, info_of(recipe, state))
-    drop_old_checkpoints(run_dir, recipe, state)
-
-
-def drop_old_checkpoints(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
-    """Leave the newest ones of the steps done; a later one, which a kill kept from its resume state, is no old one."""
-    done = [path for path in checkpoints_of(run_dir) if step_of(path) <= state.step]
-    for old in done[: -recipe.train.keep_checkpoints]:
-        old.unlink()
-
-
-def info_of(recipe: AnyRecipe, state: State) -> dict[str, Any]:
-    """What the files of a state say of it."""
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "step": state.step,
-        "val_loss": state.val_loss,
-        "version": dheads_cli.__version__,
-        "health": asdict(state.health),
-        **state.facts,
-    }
-
-
-def save_checkpoint(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
-    """Write the checkpoint: all that the modules' state_dicts ask for, averaged."""
-    path = checkpoint_path(run_dir, state.step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(path, {**state.frozen(), **state.buffers(), **state.ema}, info_of(recipe, state))
-
-
 def kept(state: State) -> dict[str, Tensor]:
     """What a resume state holds of a model, by its name there; the optimiser's moments come beside it. Not copies."""
     parts: dict[str, Mapping[str, Tensor]] = {
@@ -228,7 +169,7 @@ def begin_or_resume(
         take_weights(recipe, parts, facts)
         return fresh_state(parts, recipe, facts, timesteps)
     tensors, info = load_tensors(resume)
-    before = any_recipe_from_json(json.dumps(info["recipe"]), str(resume))  # with what had no name yet at its default
+    before = recipe_in(info, resume)
     unlike = list(differences(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if changed := [key for key in unlike if not is_free(key)]:
         raise DheadsError(
@@ -273,35 +214,9 @@ def take_weights(recipe: AnyRecipe, parts: Learner, facts: Mapping[str, Any]) ->
         theirs, ours = (each.model.model_dump(mode="json") for each in (before, recipe))
         unlike = ", ".join(differences(theirs, ours, "model."))
         console.info(f"begins with the weights of {path}" + (f", whose recipe has another {unlike}" if unlike else ""))
-    if settings.audio_encoder_weights is not None:
-        load_audio_encoder(settings.audio_encoder_weights, parts.audio_encoder, recipe.model.audio_encoder)
-
-
-def prepare_run_dir(run_dir: Path, recipe: AnyRecipe, state: State) -> None:
-    """Make the run's folder; before a run's first step, remove what another one left there. The first process does it.
-
-    What a kill left half written or half done is put right: parts of files, old checkpoints, one that is missing.
-
-    Raises:
-        DheadsError: the folder can't be written.
-    """
-    if not current().is_first:
-        return
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DheadsError(f"{run_dir}: can't make the run folder: {error.strerror}") from error
-    if state.step == 0:
-        checkpoints = checkpoints_of(run_dir)
-        for old in [run_dir / "resume.safetensors", run_dir / "log.jsonl", *checkpoints]:
-            old.unlink(missing_ok=True)
-    else:
-        if not checkpoint_path(run_dir, state.step).exists():
-            save_checkpoint(run_dir, recipe, state)
-        drop_old_checkpoints(run_dir, recipe, state)
-    for part in [*run_dir.glob("*.part"), *run_dir.glob("checkpoints/*.part")]:
-        part.unlink()
-    write_atomically(run_dir / "recipe.yaml", recipe_to_yaml(recipe))
+    if isinstance(recipe, HearingRecipe) and recipe.train.audio_encoder_weights is not None:
+        assert isinstance(parts, Hearer)
+        load_audio_encoder(recipe.train.audio_encoder_weights, parts.audio_encoder, recipe.model.audio_encoder)
 
 
 def restore(state: State, tensors: dict[str, Tensor], step: int, health: Health) -> None:
@@ -323,17 +238,3 @@ def restore(state: State, tensors: dict[str, Tensor], step: int, health: Health)
                 "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"exp_avg_sq.{name}"]),
             }
     state.step, state.health = step, health
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Paths of the values in which two recipes differ."""
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield prefix + key
-
-
-def is_free(key: str) -> bool:
-    return any(key == free or key.startswith(free + ".") for free in FREE_TO_CHANGE)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import samples as samples_folder
-from dheads_cli.data.media import VideoWriter, fit_length, read_audio, read_video, source_fps_of
+from dheads_cli.data.media import fit_length, read_audio, read_video, source_fps_of
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.run.eval_folders import match_folders
+from dheads_cli.run.page_parts import film
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames
@@ -136,9 +136,4 @@ def film_of(candidate: Candidate, size: tuple[int, int], fps: float, sample_rate
         how = cv2.INTER_AREA if frames.shape[2] > size[0] else cv2.INTER_CUBIC
         frames = np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
     sound = None if real.sound is None else fit_length(real.sound, round(len(frames) / fps * sample_rate))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        with VideoWriter(path, fps, size, audio=sound, sample_rate=sample_rate, crf=CRF) as writer:
-            for frame in frames:
-                writer.write(frame)
-        return path.read_bytes()
+    return film(frames, fps, sound, sample_rate, CRF)

@@ -48,15 +48,24 @@ class Blinks:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Blinks a second of one clip, and their median duration where it has any."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> tuple[list[float], int, float] | None:
+        """Each blink's duration, s, how many frames the clip has, frames a second; None with too few faces."""
         closure = eye_closure(clip.landmarks, clip.fps)
         if closure is None:
+            return None
+        return [blink.duration_s for blink in find_blinks(closure, clip.fps)], len(closure), clip.fps
+
+    def add(self, measured: tuple[list[float], int, float] | None) -> dict[str, float | str]:
+        """Take a clip's blinks in."""
+        if measured is None:
             return {"blinks note": "a face in fewer than 3 frames: left out of blinks"}
-        found = find_blinks(closure, clip.fps)
-        durations = [blink.duration_s for blink in found]
-        self._n_blinks += len(found)
-        self._seconds += len(closure) / clip.fps
+        durations, n_frames, fps = measured
+        self._n_blinks += len(durations)
+        self._seconds += n_frames / fps
         self._durations += durations
-        rate = {"blinks [1/s]": len(found) / len(closure) * clip.fps}
+        rate = {"blinks [1/s]": len(durations) / n_frames * fps}
         return {**rate, **({"blink duration [s]": float(np.median(durations))} if durations else {})}
 
     def compute(self) -> dict[str, float]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,7 @@ WEIGHTS_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da
 WEIGHTS_PACKAGE = "face_recognition_models"  # import name; face-recognition-models and its -ng fork carry the file
 CACHE = Path("~/.cache/dheads")
 CHIP_PX, CHIP_PADDING = 150, 0.25  # what the network was trained on
+KEPT = 4096  # embeddings, 1 kB each
 WORK_PX = 256  # smaller frames are enlarged first: dlib takes landmarks as whole pixels
 
 
@@ -60,7 +64,7 @@ class CSIM:
         if stride < 1:
             raise ValueError(f"stride must be at least 1, not {stride}")
         self.stride = stride
-        self._network = _load(find_weights(weights))
+        self._network = _load(find_weights(weights))  # of all metrics that embed faces
         self._clips: list[Likeness] = []
 
     @property
@@ -70,18 +74,27 @@ class CSIM:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """CSIM of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> Likeness | None:
+        """Embeddings and cosines of one clip; None without a face in the real one."""
         place = mean_place(reference.landmarks)
         if place is None:
-            return {"CSIM note": "the real clip has no frame with a face: left out of CSIM"}
+            return None
         pictures = [clip.identity[None], clip.frames[:: self.stride], reference.frames[:: self.stride]]
         embeddings = self.embed(np.concatenate(pictures), place)
         identity, ours, real = np.split(embeddings, np.cumsum([len(each) for each in pictures])[:-1])
-        likeness = Likeness(
+        return Likeness(
             clip.speaker, identity[0], real.mean(axis=0), float((ours @ identity[0]).mean()),
             float((real @ identity[0]).mean()),
         )  # fmt: skip
-        self._clips.append(likeness)
-        return {"CSIM": likeness.ours, "CSIM of real": likeness.real, "CSIM / real": likeness.ours / likeness.real}
+
+    def add(self, measured: Likeness | None) -> dict[str, float | str]:
+        """Take a clip's likeness in."""
+        if measured is None:
+            return {"CSIM note": "the real clip has no frame with a face: left out of CSIM"}
+        self._clips.append(measured)
+        return {"CSIM": measured.ours, "CSIM of real": measured.real, "CSIM / real": measured.ours / measured.real}
 
     def compute(self) -> dict[str, float]:
         """Means over clips."""
@@ -108,7 +121,7 @@ class CSIM:
             dlib.rectangle(*map(int, (*low, *high))), [dlib.point(int(x), int(y)) for x, y in x_y]
         )
         chips = [dlib.get_face_chip(_enlarge(frame, scale), face, CHIP_PX, CHIP_PADDING) for frame in frames]
-        vectors = np.array(self._network.compute_face_descriptor(chips), dtype=np.float64)
+        vectors = self._network(chips)
         unit: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
@@ -147,13 +160,42 @@ def find_weights(option: str | None = None) -> Path:
     return found
 
 
+class FaceNetwork:
+    """dlib's network, which remembers the embeddings of the last pictures.
+
+    Several metrics embed the same frames, and each row of the table the same real clip.
+
+    Args:
+        network: dlib's.
+        kept: how many embeddings are remembered.
+    """
+
+    def __init__(self, network: Any, kept: int = KEPT) -> None:
+        self._network, self._kept = network, kept
+        self._known: OrderedDict[bytes, NDArray[np.float64]] = OrderedDict()
+
+    def __call__(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Aligned faces, uint8 RGB [CHIP_PX, CHIP_PX, 3] each -> embeddings [N, 128]."""
+        keys = [hashlib.blake2b(chip.tobytes(), digest_size=16).digest() for chip in chips]
+        new = {key: chip for key, chip in zip(keys, chips, strict=True) if key not in self._known}
+        if new:
+            vectors = np.array(self._network.compute_face_descriptor(list(new.values())), dtype=np.float64)
+            self._known |= zip(new, vectors, strict=True)
+        for key in keys:
+            self._known.move_to_end(key)
+        embeddings = np.array([self._known[key] for key in keys])
+        while len(self._known) > self._kept:
+            self._known.popitem(last=False)
+        return embeddings
+
+
 @cache
-def _load(path: Path) -> Any:
+def _load(path: Path) -> FaceNetwork:
     try:
         import dlib
     except ImportError as error:
         raise DheadsError("metric 'csim' needs dlib: install it with `pip install 'dheads[csim]'`.") from error
-    return dlib.face_recognition_model_v1(str(path))
+    return FaceNetwork(dlib.face_recognition_model_v1(str(path)))
 
 
 def _enlarge(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -44,6 +44,7 @@ class Drift:
         self._csim = CSIM(stride=stride) if (is_installed() if csim is None else csim) else None
         self._n_seen = 0
         self._clips: list[dict[str, Slope]] = []  # of those that are long enough
+        self._followed: tuple[Clip, dict[str, NDArray[np.float64]]] | None = None  # the last one's seconds
 
     @property
     def weights(self) -> str:
@@ -52,13 +53,19 @@ class Drift:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Slopes of one clip, with the ends of their intervals."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> dict[str, Slope]:
+        """Slopes of one clip by name; none of one that is too short or has no face."""
+        return {name: slope_of(values) for name, values in self.per_second(clip).items()}
+
+    def add(self, measured: dict[str, Slope]) -> dict[str, float | str]:
+        """Take a clip's slopes in."""
         self._n_seen += 1
-        seconds = self.per_second(clip)
-        if not seconds:
+        if not measured:
             return {"drift note": f"less than {MIN_POINTS} s, or no face: left out of drift"}
-        slopes = {name: slope_of(values) for name, values in seconds.items()}
-        self._clips.append(slopes)
-        return {**_named(slopes)}
+        self._clips.append(measured)
+        return {**_named(measured)}
 
     def compute(self) -> dict[str, float]:
         """How many clips were long enough, and the mean slopes over them."""
@@ -73,6 +80,11 @@ class Drift:
 
     def per_second(self, clip: Clip) -> dict[str, NDArray[np.float64]]:
         """Means over each whole second by name, float64 [S] each; empty for a clip that is too short or has no face."""
+        if self._followed is None or self._followed[0] is not clip:
+            self._followed = (clip, self._follow(clip))
+        return self._followed[1]
+
+    def _follow(self, clip: Clip) -> dict[str, NDArray[np.float64]]:
         seconds = whole_seconds(len(clip.frames), clip.fps)
         place, box = mean_place(clip.landmarks), mean_box(clip.landmarks, clip.frames.shape)
         if len(seconds) < MIN_POINTS or place is None or box is None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dheads_cli.data.align import has_face
+
 if TYPE_CHECKING:
     from dheads_cli.protocols import Landmarks
 
@@ -18,7 +20,7 @@ Box = tuple[slice, slice]  # rows and columns
 
 def mean_place(landmarks: Landmarks) -> NDArray[np.float64] | None:
     """Mean landmarks over the frames with a face, float64 [68, 2] px; None where no frame has one."""
-    seen = np.isfinite(landmarks).all(axis=(1, 2))
+    seen = has_face(landmarks)
     return landmarks[seen].astype(np.float64).mean(axis=0) if seen.any() else None
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dheads_components.metrics.csim import CSIM
 from dheads_components.metrics.face_box import mean_place
+from dheads_components.metrics.gaussian import frechet_of
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip
@@ -43,12 +44,22 @@ class Frechet:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Take a clip in; a distance is only of a set."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> tuple[str, Array, Array] | None:
+        """Speaker, generated and real embeddings [N, 128]; None without a face or a second frame."""
         place = mean_place(reference.landmarks)
         stride = self._csim.stride
         if place is None or len(clip.frames) <= stride:
+            return None
+        ours, real = (self._csim.embed(each.frames[::stride], place) for each in (clip, reference))
+        return clip.speaker, ours, real
+
+    def add(self, measured: tuple[str, Array, Array] | None) -> dict[str, float | str]:
+        """Take a clip's embeddings in."""
+        if measured is None:
             return {"face FD note": "no face in the real clip, or fewer than two frames: left out of face FD"}
-        embeddings = [self._csim.embed(each.frames[::stride], place) for each in (clip, reference)]
-        self._clips.append((clip.speaker, embeddings[0], embeddings[1]))
+        self._clips.append(measured)
         return {}
 
     def compute(self) -> dict[str, float]:
@@ -82,9 +93,4 @@ def halves(speakers: list[str]) -> list[tuple[list[int], list[int]]]:
 def frechet_distance(a: Array, b: Array) -> float:
     """Fréchet distance of the normal distributions fitted to samples [N, D] and [M, D]."""
     covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (a, b)]
-    values, vectors = np.linalg.eigh(covariances[0])
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    # tr (C_1 C_2)^(1/2) by the eigenvalues of C_1^(1/2) C_2 C_1^(1/2), which are the same and not negative.
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariances[1] @ root), 0)).sum()
-    apart = float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum())
-    return apart + float(np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross)
+    return frechet_of(a.mean(axis=0), covariances[0], b.mean(axis=0), covariances[1])

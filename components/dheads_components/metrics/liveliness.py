@@ -5,18 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from dheads_cli.data.align import has_face
 from dheads_cli.data.head_pose import head_pose
 from dheads_components.metrics.face_box import Box, mean_box, speaking_box
+from dheads_components.metrics.optical_flow import FLOW_PX, flow_magnitudes
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames, Landmarks
 
-FLOW_PX = 128  # frames are resized to this height first, so that px a frame mean the same for all
-FARNEBACK = (0.5, 7, 5, 15, 5, 1.2, 0)  # pyramid scale, levels, window, iterations, poly_n, poly_sigma, flags
 MIN_FRAMES = 2
 
 
@@ -26,7 +24,7 @@ class Liveliness:
     head turn [deg]: root of the summed variances over time of yaw, pitch and roll (`data/head_pose.py`), from
         landmarks detected in the clip. Detection's own jitter is in it, in both rows alike. 0: the head is fixed.
     face flow [px]: mean magnitude of Farneback's optical flow from frame to frame within the face's box, at 128 px, in
-        px a frame, with the settings of the paper's OFM (there over the whole picture). 0: a still.
+        px a frame (`optical_flow.py`). 0: a still. OFM, over the whole picture, is in `smoothness`.
     flicker: mean absolute difference of successive frames, 0 ... 255, everywhere but in the box from under the nose
         to the bottom of the picture, as wide as the jaw: what speech does not move. As high as in real clips is
         right; higher is noise that changes from frame to frame.
@@ -41,17 +39,26 @@ class Liveliness:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Head turn, face flow and flicker of one clip; those that can't be measured are left out, with a note."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> dict[str, float]:
+        """What can be measured of one clip."""
         face = mean_box(reference.landmarks, reference.frames.shape)
         speaking = speaking_box(reference.landmarks, reference.frames.shape)
         if face is None or speaking is None or len(clip.frames) < MIN_FRAMES:
-            return {"liveliness note": "no face in the real clip, or a single frame: left out of liveliness"}
+            return {}
         values = {"face flow [px]": face_flow(clip.frames, face), "flicker": flicker(clip.frames, speaking)}
         turn = head_turn(clip.landmarks)
-        if turn is not None:
-            values = {"head turn [deg]": turn, **values}
-        self._clips.append(values)
-        note = {} if turn is not None else {"liveliness note": "a face in fewer than 2 frames: left out of head turn"}
-        return {**values, **note}
+        return values if turn is None else {"head turn [deg]": turn, **values}
+
+    def add(self, measured: dict[str, float]) -> dict[str, float | str]:
+        """Take a clip's values in."""
+        if not measured:
+            return {"liveliness note": "no face in the real clip, or a single frame: left out of liveliness"}
+        self._clips.append(measured)
+        turns = "head turn [deg]" in measured
+        note = {} if turns else {"liveliness note": "a face in fewer than 2 frames: left out of head turn"}
+        return {**measured, **note}
 
     def compute(self) -> dict[str, float]:
         """Means over clips."""
@@ -62,7 +69,7 @@ class Liveliness:
 
 def head_turn(landmarks: Landmarks) -> float | None:
     """Root of the summed variances of yaw, pitch and roll, degrees; None with a face in fewer than two frames."""
-    seen = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
+    seen = landmarks[has_face(landmarks)]
     if len(seen) < MIN_FRAMES:
         return None
     return float(np.sqrt(head_pose(seen).var(axis=0).sum()))
@@ -71,18 +78,8 @@ def head_turn(landmarks: Landmarks) -> float | None:
 def face_flow(frames: Frames, box: Box) -> float:
     """Mean magnitude of the optical flow between successive frames within a box, px a frame at FLOW_PX height."""
     scale = FLOW_PX / frames.shape[1]
-    size = (round(frames.shape[2] * scale), FLOW_PX)
     rows, columns = (slice(int(side.start * scale), int(np.ceil(side.stop * scale))) for side in box)
-    before: NDArray[np.uint8] | None = None
-    means = []
-    for frame in frames:
-        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        gray = np.asarray(cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        if before is not None:
-            flow = cv2.calcOpticalFlowFarneback(before, gray, np.zeros((*gray.shape, 2), np.float32), *FARNEBACK)
-            means.append(float(np.linalg.norm(flow[rows, columns], axis=-1).mean()))
-        before = gray
-    return float(np.mean(means))
+    return float(np.mean([float(magnitude[rows, columns].mean()) for magnitude in flow_magnitudes(frames)]))
 
 
 def flicker(frames: Frames, without: Box) -> float:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dheads_cli.data.align import has_face
+
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Landmarks
 
@@ -27,14 +29,25 @@ class LMD:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """LMD and M-LMD of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> tuple[float, float] | None:
+        """LMD and M-LMD; None where no frame has a face in both clips."""
         ours, real = clip.landmarks, reference.landmarks
-        seen = np.isfinite(ours).all(axis=(1, 2)) & np.isfinite(real).all(axis=(1, 2))
+        seen = has_face(ours) & has_face(real)
         if not seen.any():
+            return None
+        return (
+            landmark_distance(ours[seen], real[seen]),
+            landmark_distance(ours[seen][:, MOUTH], real[seen][:, MOUTH]),
+        )
+
+    def add(self, measured: tuple[float, float] | None) -> dict[str, float | str]:
+        """Take a clip's distances in."""
+        if measured is None:
             return {"LMD note": "no frame has a face in both clips: left out of LMD"}
-        lmd = landmark_distance(ours[seen], real[seen])
-        mouth_lmd = landmark_distance(ours[seen][:, MOUTH], real[seen][:, MOUTH])
-        self._clips.append((lmd, mouth_lmd))
-        return {"LMD [px]": lmd, "M-LMD [px]": mouth_lmd}
+        self._clips.append(measured)
+        return {"LMD [px]": measured[0], "M-LMD [px]": measured[1]}
 
     def compute(self) -> dict[str, float]:
         """Means over clips."""

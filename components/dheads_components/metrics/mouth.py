@@ -33,6 +33,10 @@ class Mouth:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Values of one clip: r at lag 0, the best r and its lag, amplitude, and why r is 0 where nothing moves."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> tuple[dict[str, float], str]:
+        """The values and the remark, or ""."""
         opening, real = mouth_opening(clip.landmarks), mouth_opening(reference.landmarks)
         values = {"mouth r": pearson(opening, real)}
         # Ties go to the smallest lag, so that a still mouth has none.
@@ -43,8 +47,12 @@ class Mouth:
         seen = np.isfinite(opening) & np.isfinite(real)
         values["mouth amplitude"] = amplitude(opening[seen], real[seen])
         values["face found"] = float(np.isfinite(opening).mean())
+        return values, _why_zero(opening[seen], real[seen])
+
+    def add(self, measured: tuple[dict[str, float], str]) -> dict[str, float | str]:
+        """Take a clip's values in."""
+        values, note = measured
         self._clips.append(values)
-        note = _why_zero(opening[seen], real[seen])
         return {**values, "mouth note": note} if note else {**values}
 
     def compute(self) -> dict[str, float]:

@@ -25,12 +25,20 @@ class MSE:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float]:
         """MSE of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> float:
+        """Mean over the frames."""
         total = 0
         for begin in range(0, len(clip.frames), CHUNK):
             ours, real = (each.frames[begin : begin + CHUNK].astype(np.int64) for each in (clip, reference))
             total += int(np.square(ours - real).sum())
-        self._clips.append(total / clip.frames.size)
-        return {"MSE": self._clips[-1]}
+        return total / clip.frames.size
+
+    def add(self, measured: float) -> dict[str, float]:
+        """Take a clip's value in."""
+        self._clips.append(measured)
+        return {"MSE": measured}
 
     def compute(self) -> dict[str, float]:
         """Mean over clips."""

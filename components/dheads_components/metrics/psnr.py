@@ -24,14 +24,22 @@ class PSNR:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float]:
         """PSNR of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> float:
+        """PSNR over the frames, dB."""
         psnr = PeakSignalNoiseRatio(data_range=255.0)
         for begin in range(0, len(clip.frames), CHUNK):
             psnr.update(
                 torch.from_numpy(clip.frames[begin : begin + CHUNK]).double(),
                 torch.from_numpy(reference.frames[begin : begin + CHUNK]).double(),
             )
-        self._clips.append(float(psnr.compute()))
-        return {"PSNR [dB]": self._clips[-1]}
+        return float(psnr.compute())
+
+    def add(self, measured: float) -> dict[str, float]:
+        """Take a clip's value in."""
+        self._clips.append(measured)
+        return {"PSNR [dB]": measured}
 
     def compute(self) -> dict[str, float]:
         """Mean over clips."""

@@ -33,17 +33,27 @@ class Sharpness:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Sharpness of one clip, on the face and on the mouth."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> dict[str, float] | str:
+        """The values, or why there are none."""
         values = {}
         for name, points in (("sharpness", ALL), ("mouth sharpness", MOUTH)):
             box = mean_box(reference.landmarks, reference.frames.shape, points)
             if box is None:
-                return {"sharpness note": "the real clip has no frame with a face: left out of sharpness"}
+                return "the real clip has no frame with a face: left out of sharpness"
             real = float(laplacian_variance(reference.frames, box).mean())
             if real < FLAT:
-                return {"sharpness note": "the real clip's face is flat: left out of sharpness"}
+                return "the real clip's face is flat: left out of sharpness"
             values[name] = float(laplacian_variance(clip.frames, box).mean()) / real
-        self._clips.append(values)
-        return {**values}
+        return values
+
+    def add(self, measured: dict[str, float] | str) -> dict[str, float | str]:
+        """Take a clip's values in."""
+        if isinstance(measured, str):
+            return {"sharpness note": measured}
+        self._clips.append(measured)
+        return {**measured}
 
     def compute(self) -> dict[str, float]:
         """Mean and lowest over clips."""

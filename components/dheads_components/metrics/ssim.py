@@ -28,6 +28,10 @@ class SSIM:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float]:
         """SSIM of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> float:
+        """Mean SSIM of the frames."""
         values = []
         for begin in range(0, len(clip.frames), CHUNK):
             ours, real = (
@@ -37,8 +41,12 @@ class SSIM:
             ssim = structural_similarity_index_measure(ours, real, data_range=255.0, reduction="none")
             assert isinstance(ssim, torch.Tensor)
             values.append(ssim.reshape(-1).double().cpu().numpy())
-        self._clips.append(float(np.concatenate(values).mean()))
-        return {"SSIM": self._clips[-1]}
+        return float(np.concatenate(values).mean())
+
+    def add(self, measured: float) -> dict[str, float]:
+        """Take a clip's value in."""
+        self._clips.append(measured)
+        return {"SSIM": measured}
 
     def compute(self) -> dict[str, float]:
         """Mean over clips."""

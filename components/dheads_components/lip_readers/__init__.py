@@ -1,0 +1,1 @@
+"""Lip-readers for the metric `wer`."""
