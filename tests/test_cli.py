@@ -196,6 +196,7 @@ def test_recipe_schema_is_that_of_the_shipped_recipes(folder: Path) -> None:
         assert recipe["properties"]["base"]["type"] == "string"
     sampler = schema["$defs"]["Sample"]["properties"]["sampler"]
     assert "ddim" in sampler["anyOf"][0]["enum"]
+    assert schema["$defs"]["Sample"]["properties"]["draft_sampler"]["anyOf"] == [*sampler["anyOf"], {"type": "null"}]
     for section in schema["$defs"].values():
         assert all("description" in field for field in section["properties"].values())
     assert dheads("recipe", "schema").stdout == (folder / "recipe.schema.json").read_text()

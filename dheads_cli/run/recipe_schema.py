@@ -60,7 +60,8 @@ def task_schema(task: str) -> dict[str, Any]:
         options = {"type": "object", "properties": {"use": name}, "required": ["use"], "additionalProperties": True}
         field = whole["$defs"][sections[section].__name__]["properties"][key]
         field.pop("$ref", None)
-        component = {"anyOf": [known, {"type": "string"}, options]}
+        nothing = [{"type": "null"}] if {"type": "null"} in field.get("anyOf", []) else []
+        component = {"anyOf": [known, {"type": "string"}, options, *nothing]}
         field.update({"type": "array", "items": component} if "items" in field else component)
     del whole["$defs"]["Component"]
     text = "Recipe that this one changes: a path from this file's folder, or a shipped recipe's name. Not inherited: "
