@@ -11,25 +11,11 @@ import typer
 
 import dheads_cli
 from dheads_cli import console
+from dheads_cli.cli_animate import animate
 from dheads_cli.cli_bench import bench_app
 from dheads_cli.cli_data import data_app, preprocess
 from dheads_cli.cli_models import card, export
-from dheads_cli.cli_options import (
-    Device,
-    Json,
-    MotionNoise,
-    Overwrite,
-    QualityName,
-    Quiet,
-    RecipeRef,
-    SamplerText,
-    SampleSets,
-    Seed,
-    Sets,
-    Trust,
-    component_of,
-    quality_of,
-)
+from dheads_cli.cli_options import Device, Json, Overwrite, Quiet, RecipeRef, Seed, Sets, Trust
 from dheads_cli.cli_recipe import recipe_app
 from dheads_cli.cli_samples import ablate, drift, evaluate, sample, turing_test
 from dheads_cli.errors import DheadsError
@@ -79,110 +65,7 @@ def _root(
         print(context.get_help())
 
 
-@app.command()
-def animate(
-    face: Annotated[
-        Path | None, typer.Argument(help="Photo with a face: JPEG, PNG, WebP ...; or a video.", show_default=False)
-    ] = None,
-    speech: Annotated[
-        Path | None, typer.Argument(help="Recording of speech, or a video with it; - is stdin.", show_default=False)
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE",
-            help="What to write: .mp4, .webm, .gif, FOLDER/ for PNGs, - for a stream; without it, FACE-SPEECH.mp4.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint, run folder, or a shipped model's name; without it, small.")
-    ] = None,
-    face_index: Annotated[
-        int | None, typer.Option("--face", min=1, help="Which face, 1 being the largest, where the photo has several.")
-    ] = None,
-    frame: Annotated[
-        int | None, typer.Option(min=0, help="Where FACE is a video: this frame, from 0; without it, the best.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=16, help="Width and height of the video, px; its longer side with --paste-back.")
-    ] = None,
-    paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole photo.")] = False,
-    crop_preview: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Also write the aligned face that the model gets.")
-    ] = None,
-    mark: Annotated[bool, typer.Option("--mark", help="Write SYNTHETIC into the corner of every frame.")] = False,
-    device: Device = "auto",
-    seed: Seed = None,
-    quality: QualityName = None,
-    sampler: SamplerText = None,
-    motion_noise: MotionNoise = None,
-    sets: SampleSets = None,
-    trust: Trust = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Show the newest frame in the terminal.")] = False,
-    preview_gif: Annotated[
-        Path | None, typer.Option(metavar="GIF", help="Also write a GIF that grows while the video is drawn.")
-    ] = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(metavar="CSV", help="In place of FACE SPEECH -o: a file with the columns face,speech,out."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a video that was broken off, to the bytes of an unbroken run.")
-    ] = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Make the face in a photo speak. The video has the recording's sound.
-
-    Examples: dheads animate face.jpg talk.wav -o out.mp4;  dheads animate --batch jobs.csv
-    """
-    chosen = component_of("samplers", sampler, "--sampler")
-    chosen_quality = quality_of(quality)
-    if batch is not None:
-        single = {
-            "FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
-            "--crop-preview": crop_preview, "--preview": preview or None, "--preview-gif": preview_gif,
-        }  # fmt: skip
-        if given := [name for name, value in single.items() if value is not None]:
-            raise DheadsError(f"--batch: {given[0]} is of a single video; {batch} says what each job takes")
-        from dheads_cli.run.animate_batch import animate_batch
-        from dheads_cli.run.animate_clip import Look
-
-        animate_batch(
-            batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
-            quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
-            overwrite=overwrite,
-        )  # fmt: skip
-        return
-    if face is None or speech is None:
-        raise DheadsError("FACE and SPEECH are missing: dheads animate face.jpg talk.wav -o out.mp4")
-    from dheads_cli.run.animate import animate as run
-
-    run(
-        face,
-        speech,
-        out or f"{face.stem}-{'speech' if str(speech) == '-' else speech.stem}.mp4",
-        model=model,
-        face_index=face_index,
-        device=device,
-        seed=seed,
-        sampler=chosen,
-        motion_noise=motion_noise,
-        quality=chosen_quality,
-        sets=sets or [],
-        frame=frame,
-        size=size,
-        paste_back=paste_back,
-        crop_preview=crop_preview,
-        mark=mark,
-        preview=preview,
-        preview_gif=preview_gif,
-        resume=resume,
-        overwrite=overwrite,
-    )
-
-
+app.command()(animate)
 app.command()(preprocess)
 
 
@@ -292,7 +175,8 @@ app.command()(ablate)
 @app.command()
 def components(
     kind: Annotated[
-        str | None, typer.Option(help="Only audio_encoders, landmark_detectors, conditioning, samplers or metrics.")
+        str | None,
+        typer.Option(help="Only audio_encoders, landmark_detectors, conditioning, samplers, metrics or lip_readers."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Build each and run its kind's conformance tests.")] = False,
     quiet: Quiet = False,
