@@ -58,8 +58,8 @@ def test_a_missing_file_is_told_with_all_it_takes_to_get_it(file) -> None:
     assert "\n" not in told
 
 
-def test_a_file_that_may_not_be_opened_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads.settings, "allowed", True)
+def test_a_file_that_may_not_be_opened_is_not_fetched() -> None:
+    downloads.settings.allowed = True  # until the fixture ends
     with pytest.raises(DheadsError, match="which is not here"):  # not "can't be fetched": nothing was tried
         find(I3D, None)
 
