@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -42,6 +43,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # Path.is_file() and others raise it where a folder may not be looked into
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG) or error.filename is None:
+            raise
+        console.error(f"{error.filename}: {error.strerror}.")
+        sys.exit(2)
     except SystemExit as ending:
         if ending.code == 130:
             console.error("stopped by Ctrl-C")

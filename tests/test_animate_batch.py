@@ -101,6 +101,20 @@ def test_paths_begin_at_the_file_s_folder(tmp_path: Path) -> None:
     assert (job.face, job.speech, job.out) == (tmp_path / "my face.jpg", Path("/data/a.wav"), f"{tmp_path}/out, 1/")
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ("a.jpg,a.wav,a.mp4,4294967296", "seed '4294967296' is no whole number from 0 to 4294967295"),
+        (f"a.jpg,a.wav,a.mp4,{'9' * 5000}", "is no whole number from 0 to"),
+        ("a.jpg,a.wav,a\0.mp4,", "holds a character NUL"),
+    ],
+)
+def test_odd_values_are_told_by_line(tmp_path: Path, row: str, text: str) -> None:
+    with pytest.raises(DheadsError, match="line 2: ") as caught:
+        read_jobs(write_jobs(tmp_path, row, header="face,speech,out,seed"))
+    assert text in str(caught.value)
+
+
 def test_a_job_that_fails_does_not_stop_the_others_and_done_ones_are_left_out(model: Path, tmp_path: Path) -> None:
     write_speech(tmp_path / "a.flac", 0.2)
     path = write_jobs(tmp_path, *(f"{FACE},a.flac,{name}.mp4" for name in "abc"))

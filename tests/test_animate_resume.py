@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from dheads_cli.data import media
 from dheads_cli.data.lossless import decode_lossless, encode_lossless
+from dheads_cli.errors import DheadsError
+from dheads_cli.run.animate_clip import Clip, Drawing, ready
 from dheads_cli.run.kept_frames import MAX_WAITING, STATE, folder_of, n_left
+from dheads_cli.run.recording import listen
 
 SECONDS = 5.0  # 125 frames: saved after 50 and 100
 
@@ -153,12 +156,70 @@ def test_frames_that_are_left_are_mentioned(model: Path, broken_off: Path, tmp_p
 
 def test_nothing_kept_is_said_and_a_stream_can_not_go_on(model: Path, tmp_path: Path) -> None:
     out, short = tmp_path / "a.mp4", write_speech(tmp_path / "short.flac", 0.12)
+    unfinished = tmp_path / ".a.mp4.1.part"  # of a run that was killed before the first frames were kept
+    unfinished.touch()
     ended = dheads(*words(model, short, str(out)), "--resume")
     assert ended.code == 0
     assert "no frames are kept" in ended.stderr
+    assert not unfinished.exists()
     ended = dheads(*words(model, short, "-"), "--resume")
     assert ended.code == 2
     assert "what went into a stream is gone" in ended.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_the_previews_of_a_run_that_was_broken_off_are_in_nobodys_way(
+    model: Path, speech: Path, broken_off: Path, tmp_path: Path
+) -> None:
+    out, crop, grown = tmp_path / "a.mp4", tmp_path / "crop.png", tmp_path / "grown.gif"
+    shutil.copytree(folder_of(str(broken_off)), folder_of(str(out)))
+    previews = ["--crop-preview", str(crop), "--preview-gif", str(grown)]
+    for path in (crop, grown):
+        path.touch()
+    assert f"{crop} exists" in dheads(*words(model, speech, str(out)), *previews).stderr
+    assert dheads(*words(model, speech, str(out)), *previews, "--resume").code == 0
+    assert crop.stat().st_size > 0 < grown.stat().st_size
+
+
+def drawn(model: Path, speech: Path, out: Path) -> Drawing:
+    artist = ready(str(model), "cpu", None, None, ["sample.sampler.steps=1"], "normal")
+    crop: NDArray[np.uint8] = np.full((32, 32, 3), 90, np.uint8)
+    recording = listen(speech, artist.rate, 25.0)
+    return Drawing(Clip(str(out), "a face", crop, recording, 3, lambda frame: frame, (32, 32)), artist)
+
+
+def draw(drawing: Drawing) -> None:
+    for window in drawing.windows():
+        drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
+
+
+def test_a_model_and_a_recording_may_go_once_they_are_loaded(model: Path, tmp_path: Path) -> None:
+    """A training run removes its old checkpoints while a video is drawn with one."""
+    mine, speech = tmp_path / "mine.safetensors", write_speech(tmp_path / "a.flac", 2.2)
+    shutil.copy(model, mine)
+    with drawn(mine, speech, tmp_path / "a.mp4") as drawing:
+        windows = drawing.windows()
+        first = next(windows)
+        mine.unlink()
+        drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, first, drawing.noise))
+        speech.unlink()
+        for window in windows:
+            drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
+    assert (tmp_path / "a.mp4").exists()
+
+
+def test_frames_stay_and_are_mentioned_where_a_video_can_not_be_ended(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, speech = tmp_path / "a.mp4", write_speech(tmp_path / "a.flac", 2.2)
+    drawing = drawn(model, speech, out)
+    drawing.__enter__()
+    draw(drawing)
+    next(tmp_path.glob(".a.mp4.*.part")).unlink()
+    with pytest.raises(DheadsError, match="can't be written"):
+        drawing.__exit__(None, None, None)
+    assert f"{out}: {MAX_WAITING} frames are kept; --resume goes on" in capsys.readouterr().err
+    assert (n_left(str(out)), out.exists()) == (MAX_WAITING, False)
 
 
 def test_frames_are_kept_exactly() -> None:

@@ -228,3 +228,23 @@ def test_a_seed_that_no_generator_takes(speech, tmp_path):
     ended = dheads("animate", FACE, speech, "-o", tmp_path / "a.mp4", "--seed", "99999999999999999999")
     assert ended.code == 2
     assert "Invalid value for '--seed'" in ended.stderr
+
+
+def test_a_name_that_is_too_long(model, speech, tmp_path):
+    """That of its hidden neighbours is longer still."""
+    for name in ("a" * 300 + ".mp4", "a" * 245 + ".mp4"):
+        assert "File name too long" in refused(FACE, speech, "-o", tmp_path / name, "--model", model)
+
+
+def test_standard_input_that_is_closed(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in refused(FACE, "-", "-o", tmp_path / "a.mp4", "--model", model)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="rights, which root does not need")
+def test_a_folder_that_may_not_be_looked_into(model, speech, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    for face, said, out in ((closed / "a.jpg", speech, "a.mp4"), (FACE, closed / "a.wav", "a.mp4")):
+        assert "closed" in refused(face, said, "-o", tmp_path / out, "--model", model)
+    assert "Permission denied" in refused(FACE, speech, "-o", closed / "a.mp4", "--model", model)

@@ -239,3 +239,13 @@ def test_unknown_suffixes_are_told_before_any_work(tmp_path: Path) -> None:
     ended = dheads("animate", FACE, tmp_path / "none.wav", "-o", tmp_path / "a.avi")
     assert ended.code == 2
     assert "must end in .mp4, .m4v, .mov, .webm, .gif, or in / for a folder of PNGs." in ended.stderr
+
+
+def test_a_killed_process_of_the_same_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container every run may have the same one."""
+    left = tmp_path / "frames" / f".{os.getpid()}.part"
+    left.mkdir(parents=True)
+    (left / "000007.png").touch()
+    with PngWriter(tmp_path / "frames", texts={}) as frames:
+        frames.write(np.zeros((16, 16, 3), np.uint8))
+    assert os.listdir(tmp_path / "frames") == ["000000.png"]

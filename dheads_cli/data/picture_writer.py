@@ -118,6 +118,8 @@ class PngWriter:
         self._made_here = not path.exists()
         self._part = path / f".{os.getpid()}.part"
         try:
+            if self._part.exists():  # a killed process of the same number left it, as those in containers have
+                shutil.rmtree(self._part)
             self._part.mkdir(parents=True)
             self._track = None if audio is None else SoundTrack(audio)
             self._sound = None if audio is None else FlacEncoder(str(self._part / SOUND_FILE), sample_rate)

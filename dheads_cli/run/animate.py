@@ -68,7 +68,8 @@ def animate(
         mark: draw a visible mark into the corner of each frame.
         preview: show the newest frame in the terminal.
         preview_gif: a GIF to write while the video is drawn, with frames from its first to the newest.
-        resume: go on with the frames that a run that was broken off has left, to the bytes of an unbroken one.
+        resume: go on with the frames that a run that was broken off has left, to the bytes of an unbroken one; its
+            previews are replaced.
         overwrite: replace `out`.
 
     Returns:
@@ -77,7 +78,8 @@ def animate(
     Raises:
         DheadsError: any input can't be used; nothing is written then.
     """
-    check_places(out, crop_preview, preview_gif, overwrite=overwrite)
+    outputs.check_output(out, overwrite=overwrite)
+    check_places(out, crop_preview, preview_gif, overwrite=overwrite or resume)
     if resume and out == outputs.STDOUT:
         raise DheadsError("--resume: what went into a stream is gone; name a file with -o")
     if any(text.startswith("sample.batch_size") for text in sets):
@@ -160,12 +162,11 @@ def report(clip: Clip, recipe: Recipe, n_before: int, took_s: float) -> dict[str
 
 
 def check_places(out: str, crop_preview: Path | None, preview_gif: Path | None, *, overwrite: bool) -> None:
-    """Refuse, before any work, places that can't be written to.
+    """Refuse, before any work, previews that can't be written, and streams that meet.
 
     Raises:
         DheadsError: what is wrong with them.
     """
-    outputs.check_output(out, overwrite=overwrite)
     if out == outputs.STDOUT and console.settings.json:
         raise DheadsError("-o - and --json both need standard output: name a file, or leave out --json")
     if crop_preview:

@@ -20,6 +20,7 @@ from dheads_cli.data.mark import marked
 from dheads_cli.data.paste import PasteBack
 from dheads_cli.data.provenance import Provenance, made_here
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.model.generate import Drawer, NoiseStreams, from_uint8, to_uint8
@@ -51,12 +52,14 @@ class Artist:
         settings: how it draws.
         device: where.
         drawer: draws a frame.
+        digest: sha256 of the model's file as it was loaded: a training run may remove it meanwhile.
     """
 
     trained: Trained
     settings: Sample
     device: torch.device
     drawer: Drawer
+    digest: str
 
     @property
     def rate(self) -> int:
@@ -80,7 +83,8 @@ def ready(
     target = choose_device(device)
     trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
     settings = chosen_settings(trained, sampler, motion_noise, sets, quality)
-    return Artist(trained, settings, target, drawer_of(trained.recipe, trained.parts, settings))
+    drawer = drawer_of(trained.recipe, trained.parts, settings)
+    return Artist(trained, settings, target, drawer, sha256_of(trained.path))
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,9 @@ class Drawing:
         self.identity = from_uint8(torch.from_numpy(clip.crop[None]).to(artist.device))
         self.past = artist.drawer.begin(self.identity)
         self.noise = NoiseStreams([clip.seed], artist.device)
-        inputs = Inputs(clip.crop, clip.recording.path, artist.trained, artist.settings, clip.seed)
+        inputs = Inputs(clip.crop, clip.recording.path, artist.trained, artist.digest, artist.settings, clip.seed)
         self._keeper = None if clip.out == outputs.STDOUT else KeptFrames(clip.out, inputs)
-        self._kept = self._keeper.load() if resume and self._keeper else None
+        self._resume, self._kept = resume, self._keeper.load() if resume and self._keeper else None
         if self._kept:
             self.past = self._kept.past
             self.noise.generators[0].set_state(self._kept.noise)
@@ -198,7 +202,7 @@ class Drawing:
     def __enter__(self) -> Self:
         clip, recording = self.clip, self.clip.recording
         tags = clip.made_by(self.artist).tags(clip.title)
-        if self._kept:
+        if self._resume:
             outputs.remove_parts(clip.out)
         video = outputs.open_output(
             clip.out, recording.fps, clip.size, recording.sound(SOUND_RATE), SOUND_RATE,
@@ -217,13 +221,17 @@ class Drawing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
-        for preview in self._previews if kind is None else ():
-            preview.finish()
-        if self._keeper and kind is None:
+        whole = False
+        try:
+            self._stack.__exit__(kind, error, trace)
+            whole = kind is None
+        finally:  # the video may fail to end as well, such as on a full disk
+            if self._keeper and self._keeper.n_frames and not whole:
+                console.info(f"{self.clip.out}: {self._keeper.n_frames} frames are kept; --resume goes on with them")
+        if whole and self._keeper:
             self._keeper.remove()
-        elif self._keeper and self._keeper.n_frames:
-            console.info(f"{self.clip.out}: {self._keeper.n_frames} frames are kept; --resume goes on with them")
+        for preview in self._previews if whole else ():
+            preview.finish()
 
 
 def way_to_show(identity: Identity, recipe: Recipe, look: Look) -> tuple[Show, tuple[int, int]]:

@@ -106,6 +106,8 @@ def check_header(path: Path, header: list[str]) -> None:
 def _job(path: Path, line: int, header: list[str], row: list[str]) -> Job:
     if len(row) != len(header):
         raise DheadsError(f"{len(row)} values for {len(header)} columns; a comma inside a value needs quotes around it")
+    if "\0" in "".join(row):
+        raise DheadsError("holds a character NUL, which no file's name has")
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
     if empty := [name for name in NEEDED if not cells[name]]:
         raise DheadsError(f"no {', '.join(empty)}")
@@ -126,8 +128,8 @@ def _number(cells: dict[str, str], name: str, least: int, most: int) -> int | No
     text = cells.get(name, "")
     if not text:
         return None
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise DheadsError(f"{name} {text!r} is no whole number from {least} on")
+    if not text.isdecimal() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise DheadsError(f"{name} {text[:20]!r} is no whole number from {least} to {most}")
     return int(text)
 
 

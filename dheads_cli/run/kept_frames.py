@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ class Inputs:
         crop: the face, uint8 RGB [S, S, 3].
         speech: the recording's file.
         trained: the model.
+        digest: sha256 of its file.
         settings: how it draws.
         seed: of the random draws.
     """
@@ -49,17 +49,18 @@ class Inputs:
     crop: NDArray[np.uint8]
     speech: Path
     trained: Trained
+    digest: str
     settings: Sample
     seed: int
 
-    @cached_property
+    @property
     def facts(self) -> dict[str, str]:
         """What tells these inputs from others, by name."""
         parameter = next(self.trained.parts.unet.parameters())
         return {
             "face": hashlib.sha256(self.crop.tobytes()).hexdigest(),
             "speech": sha256_of(self.speech),
-            "model": sha256_of(self.trained.path),
+            "model": self.digest,
             "sampling": self.settings.model_dump_json(exclude={"batch_size"}),
             "seed": str(self.seed),
             "dheads": dheads_cli.__version__,
@@ -93,6 +94,7 @@ class KeptFrames:
 
     def __init__(self, out: str, inputs: Inputs) -> None:
         self.out, self.folder, self._inputs = out, folder_of(out), inputs
+        self._facts = inputs.facts  # now: the speech's file may be gone when the first frames are kept
         self._waiting: list[NDArray[np.uint8]] = []
         self._saved: list[dict[str, Any]] = []  # name, n_frames and sha256 of each file
         self._saved_at = time.monotonic()
@@ -125,12 +127,13 @@ class KeptFrames:
         data, name = encode_lossless(np.stack(self._waiting)), f"{self.n_frames:07d}.mp4"
         write_atomically(self.folder / name, data)
         digest = hashlib.sha256(data).hexdigest()
-        self._saved.append({"name": name, "n_frames": len(self._waiting), "sha256": digest})
-        self._waiting.clear()
+        saved = [*self._saved, {"name": name, "n_frames": len(self._waiting), "sha256": digest}]
         tensors = {f"motion.{index}": frame for index, frame in enumerate(past.motion)}
         tensors |= {"last": past.last} if past.last is not None else {}
         tensors["noise"] = noise.generators[0].get_state()
-        save_tensors(self.folder / STATE, tensors, {"facts": self._inputs.facts, "files": self._saved})
+        save_tensors(self.folder / STATE, tensors, {"facts": self._facts, "files": saved})
+        self._saved = saved
+        self._waiting.clear()
 
     def load(self) -> Kept | None:
         """What a run that was broken off has left; None where it has left nothing. What is kept is added to it.
@@ -144,7 +147,7 @@ class KeptFrames:
             tensors, info = load_tensors(self.folder / STATE)
         except DheadsError as error:
             raise DheadsError(f"{self.folder} is damaged ({error}). Remove it and begin anew.") from error
-        if other := [name for name, fact in self._inputs.facts.items() if info["facts"].get(name) != fact]:
+        if other := [name for name, fact in self._facts.items() if info["facts"].get(name) != fact]:
             raise DheadsError(
                 f"--resume: {self.out} was begun with another {' and another '.join(other)}. "
                 "Give what it was begun with, or leave out --resume to begin anew."

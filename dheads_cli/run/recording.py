@@ -28,11 +28,13 @@ def as_file(speech: Path) -> Iterator[Path]:
     """A recording as a file: itself, or, for `-`, a temporary one with all of standard input.
 
     Raises:
-        DheadsError: nobody writes to standard input; and any of the block's, which then names standard input.
+        DheadsError: nobody can write to standard input; and any of the block's, which then names standard input.
     """
     if str(speech) != STDIN:
         yield speech
         return
+    if sys.stdin is None:
+        raise DheadsError("-: standard input is closed; pipe a recording into it, or name a file.")
     if sys.stdin.isatty():
         raise DheadsError("-: standard input is this terminal; pipe a recording into it, or name a file.")
     with tempfile.TemporaryDirectory(prefix="dheads-") as folder:
