@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -93,35 +97,47 @@ def animate(
         from dheads_cli.run.animate_batch import animate_batch
         from dheads_cli.run.animate_clip import Look
 
-        animate_batch(
-            batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
-            quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
-            overwrite=overwrite,
-        )  # fmt: skip
+        with _ended_by_sigterm():
+            animate_batch(
+                batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
+                quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
+                overwrite=overwrite,
+            )  # fmt: skip
         return
     if face is None or speech is None:
         raise DheadsError("FACE and SPEECH are missing: dheads animate face.jpg talk.wav -o out.mp4")
     from dheads_cli.run.animate import animate as run
 
-    run(
-        face,
-        speech,
-        out or f"{face.stem}-{'speech' if str(speech) == '-' else speech.stem}.mp4",
-        model=model,
-        face_index=face_index,
-        device=device,
-        seed=seed,
-        sampler=chosen,
-        motion_noise=motion_noise,
-        quality=chosen_quality,
-        sets=sets or [],
-        frame=frame,
-        size=size,
-        paste_back=paste_back,
-        crop_preview=crop_preview,
-        mark=mark,
-        preview=preview,
-        preview_gif=preview_gif,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    with _ended_by_sigterm():
+        run(
+            face,
+            speech,
+            out or f"{face.stem}-{'speech' if str(speech) == '-' else speech.stem}.mp4",
+            model=model,
+            face_index=face_index,
+            device=device,
+            seed=seed,
+            sampler=chosen,
+            motion_noise=motion_noise,
+            quality=chosen_quality,
+            sets=sets or [],
+            frame=frame,
+            size=size,
+            paste_back=paste_back,
+            crop_preview=crop_preview,
+            mark=mark,
+            preview=preview,
+            preview_gif=preview_gif,
+            resume=resume,
+            overwrite=overwrite,
+        )
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: nothing unfinished stays, and what can be gone on with is told."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -42,7 +42,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(model: Path, speech: Path, out: str) -> list[str]:
     looking_back = ["--set", "sample.warm_start=0.6", "--set", "sample.stabilize_every=7"]
     settings = ["--set", "sample.sampler.steps=1", *looking_back]
-    return ["animate", str(FACE), str(speech), "-o", out, "--model", str(model), "--size", "32", *settings]
+    return ["animate", str(FACE), str(speech), "-o", out, "--model", str(model), "--size", "128", *settings]
 
 
 def killed(arguments: list[str], after: int) -> None:
@@ -78,24 +78,36 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     ended = dheads(*words(model, speech, out), "--resume")
     assert ended.code == 0
     assert f"goes on after frame {left} of 125" in ended.stderr
-    assert content(out) == content(whole)
+    ours, theirs = content(out), content(whole)
+    assert [name for name in theirs if ours.get(name) != theirs[name]] == []
+    assert len(ours) == len(theirs)
     assert os.listdir(tmp_path / "killed") == [name.rstrip("/")]  # neither kept frames nor unfinished files
+
+
+def broken_by(number: signal.Signals, arguments: list[str], out: Path) -> int:
+    """Break a run off once frames are kept, look at what it says and leaves, and return its exit code."""
+    process = subprocess.Popen([sys.executable, "-m", "dheads_cli", *arguments], stderr=subprocess.PIPE, text=True)
+    while n_left(str(out)) < MAX_WAITING:
+        assert process.poll() is None, "it ended before it could be broken off"
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, told = process.communicate()
+    assert "frames are kept; --resume goes on with them" in told
+    assert not list(out.parent.glob(".*.part"))
+    return process.returncode
 
 
 @pytest.fixture(scope="module")
 def broken_off(model: Path, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The place of a video that Ctrl-C broke off."""
     out = tmp_path_factory.mktemp("broken") / "a.mp4"
-    arguments = [sys.executable, "-m", "dheads_cli", *words(model, speech, str(out))]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-    while n_left(str(out)) < MAX_WAITING:
-        assert process.poll() is None, "it ended before it could be broken off"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
-    assert process.returncode == 130
-    assert "frames are kept; --resume goes on with them" in told
+    assert broken_by(signal.SIGINT, words(model, speech, str(out)), out) == 130
     return out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_sigterm_ends_a_run_as_ctrl_c_does(model: Path, speech: Path, tmp_path: Path) -> None:
+    assert broken_by(signal.SIGTERM, words(model, speech, str(tmp_path / "a.mp4")), tmp_path / "a.mp4") == 143
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
