@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dheads_cli.data.shards import ClipRef, Corpus, decode_sample
-from dheads_cli.data.sync_clips import SyncViews, changed
-from dheads_cli.data.sync_input import FPS, middles, mouth_crops, scaled
+from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.data.sync_clips import SyncViews, changed, mouths_of
+from dheads_cli.data.sync_input import FPS, middles, scaled
+from dheads_cli.data.tensor_memory import TensorMemory
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.sentence import SILENCE, labels_of
 
@@ -102,8 +102,7 @@ class LipSet:
         speaker_balance: float, cache_bytes: float, seed: int,
     ) -> None:  # fmt: skip
         self.corpus, self.clips, self.labels, self.views, self.seed = corpus, clips, labels, views, seed
-        self.cache: OrderedDict[str, Tensor] = OrderedDict()
-        self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
+        self.memory = TensorMemory(cache_bytes)
         counts = Counter(clip.ref.speaker for clip in clips)
         weights = np.array([counts[clip.ref.speaker] ** -speaker_balance for clip in clips])
         self.probabilities = weights / weights.sum()
@@ -136,21 +135,7 @@ class LipSet:
     def seen(self, index: int) -> Tensor:
         """A clip's mouths, uint8 [F, CROP_PX, CROP_PX]; from memory where they are there."""
         ref = self.clips[index].ref
-        with self.lock:
-            if ref.id in self.cache:
-                self.cache.move_to_end(ref.id)
-                return self.cache[ref.id]
-        clip = decode_sample(self.corpus.read(ref))
-        crops = mouth_crops(clip.frames, clip.landmarks)
-        assert crops is not None  # preprocessing keeps no clip without a face
-        made = torch.from_numpy(crops)
-        with self.lock:
-            if ref.id not in self.cache:  # else another thread was faster
-                self.cache[ref.id] = made
-                self.cached_bytes += made.nbytes
-            while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
-                self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
-        return made
+        return self.memory.get(ref.id, lambda: mouths_of(self.corpus, ref))
 
     def _batch(self, pieces: Sequence[tuple[SpokenClip, Tensor]], n_frames: int) -> LipBatch:
         mouths, labels = [], []

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from dheads_cli.data.sync_input import (
     resampled,
     scaled,
 )
+from dheads_cli.data.tensor_memory import TensorMemory
 from dheads_cli.errors import DheadsError
 
 TURN_DEG, GROW, MOVE = 8.0, 0.12, 0.08  # at warp 1: of a piece, either way; MOVE is a share of the width
@@ -94,8 +94,7 @@ class SyncSet:
                 f"{corpus.folder}: has {fps:g} frames/s, but in-step networks learn at {FPS}: preprocess again with "
                 f"--set preprocess.fps={FPS}"
             )
-        self.cache: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
-        self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
+        self.memory = TensorMemory(cache_bytes)
         self.of_speaker = defaultdict(list)
         for index, ref in enumerate(self.clips):
             self.of_speaker[ref.speaker].append(index)
@@ -133,11 +132,13 @@ class SyncSet:
 
     def seen(self, index: int) -> Tensor:
         """A clip's mouths, uint8 [F, CROP_PX, CROP_PX]."""
-        return self._kept(index, -1)
+        ref = self.clips[index]
+        return self.memory.get((ref.id, "mouths"), lambda: mouths_of(self.corpus, ref))
 
     def heard(self, index: int, version: int) -> Tensor:
         """A version of a clip's log-mel spectra [40, 4 F]."""
-        return self._kept(index, version)
+        ref = self.clips[index]
+        return self.memory.get((ref.id, version), lambda: self._spectra(ref, version))
 
     def _random_piece(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         ref, views = self.clips[index], self.views
@@ -154,33 +155,18 @@ class SyncSet:
         ]
         return scaled(changed(crops, views, rng)), sounds[0], sounds[1]
 
-    def _kept(self, index: int, what: int) -> Tensor:
-        """From memory where it is there; what is -1 for mouths, else a version of the sound."""
-        ref = self.clips[index]
-        key = ref.id, what
-        with self.lock:
-            if key in self.cache:
-                self.cache.move_to_end(key)
-                return self.cache[key]
-        made = self._mouths(ref) if what < 0 else self._spectra(ref, what)
-        with self.lock:
-            if key not in self.cache:  # else another thread was faster
-                self.cache[key] = made
-                self.cached_bytes += made.nbytes
-            while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
-                self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
-        return made
-
-    def _mouths(self, ref: ClipRef) -> Tensor:
-        clip = decode_sample(self.corpus.read(ref))
-        crops = mouth_crops(clip.frames, clip.landmarks)
-        assert crops is not None  # preprocessing keeps no clip without a face
-        return torch.from_numpy(crops)
-
     def _spectra(self, ref: ClipRef, version: int) -> Tensor:
         members = self.corpus.read(ref, ("flac", "json"))
         wave, rate = media.decode_flac(members["flac"]), json.loads(members["json"])["sample_rate"]
         return log_mel(resampled(self.versions.apply(wave, rate, ref.id, version), rate), ref.n_frames)
+
+
+def mouths_of(corpus: Corpus, ref: ClipRef) -> Tensor:
+    """A clip's mouths, uint8 [F, CROP_PX, CROP_PX]."""
+    clip = decode_sample(corpus.read(ref))
+    crops = mouth_crops(clip.frames, clip.landmarks)
+    assert crops is not None  # preprocessing keeps no clip without a face
+    return torch.from_numpy(crops)
 
 
 def changed(crops: Tensor, views: SyncViews, rng: np.random.Generator) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.data.tensor_memory import TensorMemory
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.speech import cut, samples_of
 from dheads_cli.protocols import AudioEncoder
@@ -105,8 +105,7 @@ class WordSet:
         self.labels = [labels[spoken.word] for spoken in self.words]
         self.clips = list({spoken.ref.id: spoken.ref for spoken in self.words}.values())
         self.encoder, self.frozen, self.views, self.seed = encoder, frozen, views, seed
-        self.cache: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
-        self.cache_bytes, self.cached_bytes, self.lock = cache_bytes, 0, Lock()
+        self.memory = TensorMemory(cache_bytes)
         info = json.loads(corpus.read(self.words[0].ref, ("json",))["json"])
         self.fps: float = info["fps"]
         if info["sample_rate"] != encoder.sample_rate:
@@ -157,19 +156,7 @@ class WordSet:
 
     def _sound(self, ref: ClipRef, version: int) -> Tensor:
         """A version of a clip as `Hearing` gives it, from memory where it is there."""
-        key = ref.id, version
-        with self.lock:
-            if key in self.cache:
-                self.cache.move_to_end(key)
-                return self.cache[key]
-        sound = self.hearing(ref, version)
-        with self.lock:
-            if key not in self.cache:  # else another thread was faster
-                self.cache[key] = sound
-                self.cached_bytes += sound.nbytes
-            while self.cached_bytes > self.cache_bytes and len(self.cache) > 1:
-                self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
-        return sound
+        return self.memory.get((ref.id, version), lambda: self.hearing(ref, version))
 
 
 def change_level(piece: Tensor, views: WordViews, rng: np.random.Generator) -> Tensor:

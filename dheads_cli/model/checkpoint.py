@@ -212,6 +212,18 @@ def load_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -
     return wrong
 
 
+def load_to_evaluate(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load modules by their prefix from a checkpoint's tensors, and set them to evaluate and not to learn.
+
+    Raises:
+        DheadsError: the weights do not fit.
+    """
+    for prefix, module in modules.items():
+        if wrong := load_module(module, prefix, tensors):
+            raise DheadsError(f"{path}: {len(wrong)} of its weights do not fit its recipe, {wrong[0]} first")
+        module.requires_grad_(False).eval()
+
+
 def with_script_beside(settings: Model, checkpoint: Path) -> Model:
     """The settings with the whole path of an audio encoder's script, which lies in the run folder."""
     script = settings.audio_encoder.options.get("script")

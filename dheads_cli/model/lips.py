@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.checkpoint import find_checkpoint, load_module, load_tensors, recipe_in
+from dheads_cli.model.checkpoint import find_checkpoint, load_module, load_tensors, load_to_evaluate, recipe_in
 from dheads_cli.model.sync import WINDOW_FRAMES, Lips
 from dheads_cli.recipe_lips import LipsModel, LipsRecipe
 
@@ -99,10 +99,7 @@ def load_lip_reader(reference: str | Path) -> tuple[LipReader, LipsRecipe, Path]
     if not isinstance(recipe, LipsRecipe):
         raise DheadsError(f"{path}: is of the task {recipe.task!r}, not 'lips'")
     reader = build_lip_reader(recipe.model)
-    for prefix, module in reader.own_modules().items():
-        if wrong := load_module(module, prefix, tensors):
-            raise DheadsError(f"{path}: {len(wrong)} of its weights do not fit its recipe, {wrong[0]} first")
-        module.requires_grad_(False).eval()
+    load_to_evaluate(reader.own_modules(), tensors, path)
     return reader, recipe, path
 
 

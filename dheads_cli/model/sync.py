@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dheads_cli.data.sync_input import MOUTH_PX, N_MELS
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.checkpoint import find_checkpoint, load_module, load_tensors, recipe_in
+from dheads_cli.model.checkpoint import find_checkpoint, load_tensors, load_to_evaluate, recipe_in
 from dheads_cli.recipe_sync import SyncRecipe
 
 WINDOW_FRAMES = 5  # of an embedding; its sound is as long
@@ -110,8 +110,5 @@ def load_sync(reference: str | Path) -> tuple[SyncNet, SyncRecipe, Path]:
     if not isinstance(recipe, SyncRecipe):
         raise DheadsError(f"{path}: is of the task {recipe.task!r}, not 'sync'")
     network = build_sync(recipe.model.channels, recipe.model.embed_dim)
-    for prefix, module in network.own_modules().items():
-        if wrong := load_module(module, prefix, tensors):
-            raise DheadsError(f"{path}: {len(wrong)} of its weights do not fit its recipe, {wrong[0]} first")
-        module.requires_grad_(False).eval()
+    load_to_evaluate(network.own_modules(), tensors, path)
     return network, recipe, path

@@ -25,7 +25,7 @@ from dheads_cli.run.lip_report import REPORT, make_report, show, write
 from dheads_cli.run.processes import current
 from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, ema_weights
+from dheads_cli.run.training_state import State, begin_or_resume, brief_scores, ema_weights
 
 CLIPS_AT_ONCE = 8  # in validation
 
@@ -144,10 +144,6 @@ class LipLoss:
         return {"loss": losses, "accuracy": right}
 
 
-@torch.no_grad()
 def score_briefly(state: State, loss_of: LipLoss, data: LipSet) -> dict[str, float]:
     """Mean loss and accuracy of the EMA weights over a split's clips."""
-    with ema_weights(state):
-        scores = [loss_of(batch, noise_seed=0) for batch in data.in_order(CLIPS_AT_ONCE)]
-    loss, accuracy = (torch.cat([score[name] for score in scores]).mean().item() for name in ("loss", "accuracy"))
-    return {"val_loss": loss, "val_accuracy": accuracy}
+    return brief_scores(state, loss_of, data.in_order(CLIPS_AT_ONCE))

@@ -24,7 +24,7 @@ from dheads_cli.run.processes import current
 from dheads_cli.run.sync_report import REPORT, SHORT_FRAMES, make_report, show, write
 from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, ema_weights
+from dheads_cli.run.training_state import State, begin_or_resume, brief_scores, ema_weights
 
 CLIPS_AT_ONCE = 8  # in validation
 
@@ -151,10 +151,6 @@ class SyncLoss:
         return {"loss": (losses[0] + losses[1]) / 2, "accuracy": found}
 
 
-@torch.no_grad()
 def score_briefly(state: State, loss_of: SyncLoss, data: SyncSet) -> dict[str, float]:
     """Mean loss and accuracy of the EMA weights over the beginnings of a split's clips."""
-    with ema_weights(state):
-        scores = [loss_of(batch, noise_seed=0) for batch in data.in_order(CLIPS_AT_ONCE)]
-    loss, accuracy = (torch.cat([score[name] for score in scores]).mean().item() for name in ("loss", "accuracy"))
-    return {"val_loss": loss, "val_accuracy": accuracy}
+    return brief_scores(state, loss_of, data.in_order(CLIPS_AT_ONCE))

@@ -25,7 +25,7 @@ from dheads_cli.run.encode_ahead import embedding_caches, encode_ahead, versions
 from dheads_cli.run.processes import current
 from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, ema_weights
+from dheads_cli.run.training_state import State, begin_or_resume, brief_scores, ema_weights
 from dheads_cli.run.word_report import REPORT, make_report, show, write
 
 WORDS_AT_ONCE = 64  # in validation and scoring
@@ -162,13 +162,9 @@ class WordLoss:
         return {"loss": loss, "accuracy": (logits.argmax(dim=1) == labels).float()}
 
 
-@torch.no_grad()
 def score_briefly(state: State, loss_of: WordLoss, data: WordSet) -> dict[str, float]:
     """Mean loss and accuracy of the EMA weights over all words of a split, each in its sample's middle."""
-    with ema_weights(state):
-        scores = [loss_of(batch, noise_seed=0) for batch in data.in_order(WORDS_AT_ONCE)]
-    loss, accuracy = (torch.cat([score[name] for score in scores]).mean().item() for name in ("loss", "accuracy"))
-    return {"val_loss": loss, "val_accuracy": accuracy}
+    return brief_scores(state, loss_of, data.in_order(WORDS_AT_ONCE))
 
 
 @torch.no_grad()

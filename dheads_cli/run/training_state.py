@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +136,17 @@ def ema_weights(state: State) -> Iterator[None]:
         put(raw)
         for module in modules:
             module.train()
+
+
+@torch.no_grad()
+def brief_scores(
+    state: State, loss_of: Callable[..., Mapping[str, Tensor]], batches: Iterable[Any]
+) -> dict[str, float]:
+    """Mean loss and accuracy of the EMA weights over batches: val_loss and val_accuracy."""
+    with ema_weights(state):
+        scores = [loss_of(batch, noise_seed=0) for batch in batches]
+    loss, accuracy = (torch.cat([score[name] for score in scores]).mean().item() for name in ("loss", "accuracy"))
+    return {"val_loss": loss, "val_accuracy": accuracy}
 
 
 def kept(state: State) -> dict[str, Tensor]:
