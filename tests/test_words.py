@@ -147,11 +147,11 @@ def test_sound_of_another_rate_is_refused(folder: Path) -> None:
 
 def test_memory_is_bounded(folder: Path) -> None:
     made = word_set(folder)
-    made.cache_bytes = 130_000  # two clips of 61 kB
+    made.memory.most_bytes = 130_000  # two clips of 61 kB
     unbounded = [batch.sound for batch in word_set(folder).in_order(3)]
     assert all(torch.equal(a.sound, b) for a, b in zip(made.in_order(3), unbounded, strict=True))
-    assert len(made.cache) == 2
-    assert made.cached_bytes == sum(sound.nbytes for sound in made.cache.values()) <= made.cache_bytes
+    assert len(made.memory.held) == 2
+    assert made.memory.n_bytes == sum(sound.nbytes for sound in made.memory.held.values()) <= made.memory.most_bytes
 
 
 def test_noise_does_not_leave_full_scale(folder: Path) -> None:

@@ -17,20 +17,20 @@ class TensorMemory:
     """
 
     def __init__(self, most_bytes: float) -> None:
-        self._most_bytes, self._n_bytes, self._lock = most_bytes, 0, Lock()
-        self._held: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self.most_bytes, self.n_bytes, self.lock = most_bytes, 0, Lock()
+        self.held: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """What is held under a key; where nothing is, what `make` gives."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
+        with self.lock:
+            if key in self.held:
+                self.held.move_to_end(key)
+                return self.held[key]
         made = make()
-        with self._lock:
-            if key not in self._held:  # else another thread was faster
-                self._held[key] = made
-                self._n_bytes += made.nbytes
-            while self._n_bytes > self._most_bytes and len(self._held) > 1:
-                self._n_bytes -= self._held.popitem(last=False)[1].nbytes
+        with self.lock:
+            if key not in self.held:  # else another thread was faster
+                self.held[key] = made
+                self.n_bytes += made.nbytes
+            while self.n_bytes > self.most_bytes and len(self.held) > 1:
+                self.n_bytes -= self.held.popitem(last=False)[1].nbytes
         return made
