@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from commands import FACE, OTHER_FACE, dheads, make_checkpoint, write_speech
 from numpy.typing import NDArray
 
 from dheads_cli.data import media
+from dheads_cli.data.picture_writer import MOVING
 from dheads_cli.errors import DheadsError
+from dheads_cli.model.checkpoint import load_tensors, save_tensors
 from dheads_cli.run.animate_jobs import read_jobs
 from dheads_cli.run.kept_frames import STATE, folder_of
 
@@ -133,9 +136,68 @@ def test_a_job_that_fails_does_not_stop_the_others_and_done_ones_are_left_out(mo
     assert ended.stdout.count("was there already") == 2
     assert [(tmp_path / f"{name}.mp4").stat().st_mtime_ns for name in "ac"] == times
     assert (tmp_path / "b.mp4").exists()
-    other = dheads(*words, "--resume", "--seed", "8")  # another video is there
-    assert other.code == 2
-    assert other.stderr.count("exists: choose another name") == 3
+
+
+def changed(folder: Path, what: str) -> tuple[str | Path, ...]:
+    """Change one of the things that a job is made from; returns what to add to the command."""
+    if what == "face":
+        shutil.copy(OTHER_FACE, folder / "face.jpg")
+    elif what == "speech":
+        write_speech(folder / "a.flac", 0.16)
+    elif what == "weights":
+        tensors, info = load_tensors(folder / "m.safetensors")
+        save_tensors(folder / "m.safetensors", tensors, {**info, "step": 8})
+    return {"seed": ("--seed", "8"), "settings": ("--quality", "best")}.get(what, ())
+
+
+@pytest.mark.parametrize("what", ["face", "speech", "weights", "seed", "settings"])
+def test_a_job_of_which_something_has_changed_is_told_and_made_anew_by_overwrite(
+    model: Path, tmp_path: Path, what: str
+) -> None:
+    for source, name in ((FACE, "face.jpg"), (model, "m.safetensors")):
+        shutil.copy(source, tmp_path / name)
+    write_speech(tmp_path / "a.flac", 0.12)
+    path = write_jobs(tmp_path, "face.jpg,a.flac,a.mp4", "face.jpg,a.flac,b/")
+    words = ("animate", "--batch", path, "--model", tmp_path / "m.safetensors", "--resume", "--size", "32")
+    assert dheads(*words).code == 0
+    first = (tmp_path / "a.mp4").read_bytes()
+    assert dheads(*words, "--set", "sample.batch_size=3").stdout.count("was there already") == 2
+    more = changed(tmp_path, what)
+    ended = dheads(*words, *more)
+    named = "other settings" if what == "settings" else f"another {what}"
+    assert ended.code == 2
+    assert ended.stderr.count(f" was made with {named}; --overwrite makes it anew") == 2
+    assert ended.stderr.count("line ") == 2
+    assert (tmp_path / "a.mp4").read_bytes() == first
+    ended = dheads(*words, *more, "--overwrite")
+    assert ended.code == 0
+    assert ended.stderr.count(f"was made with {named}, and is made anew") == 2
+    assert (tmp_path / "a.mp4").read_bytes() != first
+    assert dheads(*words, *more, "--overwrite").stdout.count("was there already") == 2
+
+
+def test_a_folder_that_was_killed_while_its_frames_were_moved_is_made_anew(model: Path, tmp_path: Path) -> None:
+    write_speech(tmp_path / "a.flac", 0.12)
+    path = write_jobs(tmp_path, f"{FACE},a.flac,a/")
+    words = ("animate", "--batch", path, "--model", model, "--size", "32", "--resume")
+    assert dheads(*words).code == 0
+    whole = frames_in(tmp_path / "a")
+    moving = tmp_path / "a" / f".1{MOVING}"
+    moving.mkdir()
+    (tmp_path / "a" / "000002.png").rename(moving / "000002.png")
+    ended = dheads(*words)
+    assert (ended.code, ended.stdout.count("was there already")) == (0, 0)
+    assert np.array_equal(frames_in(tmp_path / "a"), whole)
+    assert not moving.exists()
+
+
+def test_a_video_that_is_not_ours_stays(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"mine")
+    write_speech(tmp_path / "a.flac", 0.12)
+    ended = dheads("animate", "--batch", write_jobs(tmp_path, f"{FACE},a.flac,a.mp4"), "--model", model, "--resume")
+    assert ended.code == 2
+    assert "a.mp4 does not say that dheads made it; --overwrite makes it anew" in ended.stderr
+    assert (tmp_path / "a.mp4").read_bytes() == b"mine"
 
 
 def test_what_is_of_a_single_video_is_refused(tmp_path: Path) -> None:

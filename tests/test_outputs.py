@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,9 +24,10 @@ from dheads_cli.data.picture_writer import GifWriter, PngWriter
 from dheads_cli.data.provenance import Provenance, made_here, read_provenance
 from dheads_cli.data.video_writer import VideoStream
 from dheads_cli.errors import DheadsError
+from dheads_cli.files import sha256_of
 
 RATE = 48000
-MADE = Provenance("0.1.0", "tiny", 3)
+MADE = Provenance("0.1.0", "tiny", 3, {"face": "0123456789ab", "settings": "cdef01234567"})
 TAGS = MADE.tags("a face")
 
 
@@ -151,6 +153,33 @@ def test_frames_that_were_broken_off_leave_no_trace(tmp_path: Path) -> None:
     assert os.listdir(kept) == []
 
 
+def test_a_process_that_ends_while_it_moves_frames_leaves_no_folder_that_looks_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(n_frames: int, level: int) -> None:
+        with PngWriter(tmp_path / "frames", texts={}, overwrite=True) as frames:
+            for _ in range(n_frames):
+                frames.write(np.full((16, 16, 3), level, np.uint8))
+
+    def broken(source: Path, target: Path) -> None:
+        if target.name == "000001.png":
+            raise KeyboardInterrupt
+        shutil.move(source, target)
+
+    write(3, 10)
+    assert outputs.is_whole(f"{tmp_path}/frames/")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", broken)
+        with pytest.raises(KeyboardInterrupt):
+            write(4, 20)
+    assert "000000.png" in os.listdir(tmp_path / "frames")
+    assert not outputs.is_whole(f"{tmp_path}/frames/")
+    outputs.check_output(f"{tmp_path}/frames/", overwrite=False)  # what was moved may be replaced
+    write(2, 30)
+    assert sorted(os.listdir(tmp_path / "frames")) == ["000000.png", "000001.png"]
+    assert outputs.is_whole(f"{tmp_path}/frames/")
+
+
 def test_a_stream_can_be_shown_while_it_is_made(tmp_path: Path) -> None:
     pipe, path = io.BytesIO(), tmp_path / "a.mp4"
     with VideoStream(pipe, 25, (64, 48), odd.clicking(2, [0.5, 1.5], RATE)[0], RATE, metadata=TAGS) as video:
@@ -215,6 +244,8 @@ def test_doctor_tells_what_animate_wrote(model: Path, tmp_path: Path) -> None:
         told = json.loads(dheads("doctor", f"{tmp_path}/{out}", "--json").stdout)
         assert (told["says_synthetic"], told["model"], told["seed"]) == (True, "small", 3)
         assert told["version"] == made_here("", 0).version
+        assert told["inputs"]["face"] == sha256_of(FACE)[:12]
+        assert list(told["inputs"]) == ["face", "speech", "weights", "settings"]
     shown = dheads("doctor", FACE)
     assert shown.code == 0
     assert "does not say that dheads made it" in shown.stdout

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import media
-from dheads_cli.data.picture_writer import MAX_GIF_S, GifWriter, PngWriter, check_folder
+from dheads_cli.data.picture_writer import MAX_GIF_S, GifWriter, PngWriter, check_folder, frames_are_whole
 from dheads_cli.errors import DheadsError
 
 STDOUT = "-"
@@ -61,6 +61,12 @@ def check_output(out: str, *, overwrite: bool) -> None:
         raise DheadsError(f"{out}: the name must end in {', '.join(SUFFIXES)}, or in / for a folder of PNGs.")
     else:
         media.check_target(Path(out), overwrite=overwrite)
+
+
+def is_whole(out: str) -> bool:
+    """Whether there is something at a place, and no folder that a killed run was just moving its frames into."""
+    place = Path(out)
+    return frames_are_whole(place) if place.is_dir() else place.exists()
 
 
 def check_seconds(out: str, seconds: float) -> None:

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from dheads_cli.files import write_atomically
 MAX_GIF_S = 120.0  # a longer one takes gigabytes to make (the caller refuses it), and no page shows it
 PALETTE_S = 1.0  # of a GIF, that its colours are taken from
 SOUND_FILE = "sound.flac"
+MOVING = ".moving"
 OWN_FILES = re.compile(r"\d{6,}\.png|sound\.flac")
 
 
@@ -88,7 +90,8 @@ class GifWriter:
 class PngWriter:
     """Write frames as `000000.png`, `000001.png` ... and the sound as `sound.flac` into a folder; a context manager.
 
-    They are made in a hidden folder inside and moved up when the block ends well.
+    They are made in a hidden folder inside and moved up when the block ends well. While they are moved, that folder's
+    name says so; it stays where the process is killed then, and the next one replaces what was moved.
 
     Args:
         path: a folder to be made in one that exists, or an empty one.
@@ -148,10 +151,7 @@ class PngWriter:
             if kind is None:
                 if self._sound is not None:
                     self._sound.finish()
-                for old in _visible(self.path):
-                    old.unlink()
-                for made in sorted(self._part.iterdir()):
-                    os.replace(made, self.path / made.name)
+                self._move_up()
         except OSError as problem:
             raise DheadsError(f"{self.path} can't be written: {problem.strerror or problem}.") from problem
         finally:
@@ -161,6 +161,16 @@ class PngWriter:
             if kind is not None and self._made_here:
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
+
+    def _move_up(self) -> None:
+        moving = Path(tempfile.mkdtemp(prefix=".", suffix=MOVING, dir=self.path))
+        os.rename(self._part, moving)
+        for old in _visible(self.path):
+            old.unlink()
+        for made in sorted(moving.iterdir()):
+            os.replace(made, self.path / made.name)
+        for each in self.path.glob(f".*{MOVING}"):
+            shutil.rmtree(each)
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
@@ -174,10 +184,15 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
         return
     if others := [file.name for file in _visible(path) if not OWN_FILES.fullmatch(file.name)]:
         raise DheadsError(f"{path} holds {others[0]}: frames need a folder of their own; name a new one.")
-    if _visible(path) and not overwrite:
+    if frames_are_whole(path) and not overwrite:
         raise DheadsError(f"{path} holds frames already: choose another folder, or pass --overwrite.")
     if not os.access(path, os.W_OK):
         raise DheadsError(f"{path}: the folder can't be written to.")
+
+
+def frames_are_whole(folder: Path) -> bool:
+    """Whether there are frames in a folder, and all of them: no process was killed while it moved them there."""
+    return bool(_visible(folder)) and not any(folder.glob(f".*{MOVING}"))
 
 
 def _visible(folder: Path) -> list[Path]:

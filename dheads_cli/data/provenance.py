@@ -6,7 +6,8 @@ Metadata is lost wherever a file is encoded again or cleaned: without it a file 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -16,7 +17,9 @@ from dheads_cli.data.media_file import open_media
 from dheads_cli.errors import DheadsError, UnusableClip
 
 PICTURE_SUFFIXES = (".gif", ".png")
-STATEMENT = re.compile(r"Synthetic video made by dheads (\S+), model (\S+), seed (\d+)")
+STATEMENT = re.compile(
+    r"Synthetic video made by dheads (\S+), model (\S+), seed (\d+)(?: \((\w+ [0-9a-f]+(?:, \w+ [0-9a-f]+)*)\))?"
+)
 
 
 @dataclass(frozen=True)
@@ -27,24 +30,37 @@ class Provenance:
         version: of dheads.
         model: its recipe's name.
         seed: of the random draws.
+        inputs: checksum of what it was made from, hexadecimal, by name; empty where that is not known.
     """
 
     version: str
     model: str
     seed: int
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def statement(self) -> str:
         """The sentence that goes into the file."""
-        return f"Synthetic video made by dheads {self.version}, model {self.model}, seed {self.seed}"
+        inputs = ", ".join(f"{name} {checksum}" for name, checksum in self.inputs.items())
+        made = f"Synthetic video made by dheads {self.version}, model {self.model}, seed {self.seed}"
+        return f"{made} ({inputs})" if inputs else made
+
+    def differences(self, other: Provenance) -> list[str]:
+        """Names of what another video was made with instead."""
+
+        def facts(made: Provenance) -> dict[str, str]:
+            return {"version of dheads": made.version, "model": made.model, "seed": str(made.seed), **made.inputs}
+
+        ours, theirs = facts(self), facts(other)
+        return [name for name in ours if ours[name] != theirs.get(name)]
 
     def tags(self, title: str) -> dict[str, str]:
         """Metadata of a video file: title and comment."""
         return {"title": title, "comment": self.statement()}
 
 
-def made_here(model: str, seed: int) -> Provenance:
+def made_here(model: str, seed: int, inputs: Mapping[str, str] | None = None) -> Provenance:
     """Of what this release of dheads draws."""
-    return Provenance(dheads_cli.__version__, model, seed)
+    return Provenance(dheads_cli.__version__, model, seed, inputs or {})
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -63,7 +79,8 @@ def read_provenance(path: Path) -> Provenance | None:
     texts = _picture_texts(path)
     for text in _media_texts(path) if texts is None else texts:
         if found := STATEMENT.search(text):
-            return Provenance(found[1], found[2], int(found[3]))
+            inputs = dict(each.split(" ") for each in found[4].split(", ")) if found[4] else {}
+            return Provenance(found[1], found[2], int(found[3]), inputs)
     return None
 
 

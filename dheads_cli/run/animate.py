@@ -15,6 +15,7 @@ from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
+from dheads_cli.run.animate_inputs import checksums
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import find_face, read_identity, write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
@@ -99,7 +100,8 @@ def animate(
         if crop_preview:
             write_crop(crop_preview, identity)
         show, shown = way_to_show(identity, recipe, look)
-        clip = Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, shown)
+        inputs = checksums(face, path, artist, look, face_index=face_index, frame=frame)
+        clip = Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, shown, inputs)
 
         consent.remind()
         began = time.monotonic()

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from dheads_cli import console
 from dheads_cli.data import outputs
-from dheads_cli.data.provenance import made_here
+from dheads_cli.data.provenance import Provenance, made_here
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.generate import Drawer, pasts_side_by_side, side_by_side
-from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Artist, Clip, Drawing, Look, ready, way_to_show
-from dheads_cli.run.animate_jobs import Job, Problems, check_places, read_jobs, was_made
+from dheads_cli.run.animate_inputs import checksums
+from dheads_cli.run.animate_jobs import Job, Problems, check_places, lines_done, read_jobs
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import Identity, find_face, read_identity
 from dheads_cli.run.kept_frames import n_left
@@ -71,7 +71,8 @@ def animate_batch(
             time, each of another video.
         seed: of the random draws of jobs that name none; None is the recipe's.
         look: of all videos.
-        resume: leave out jobs whose video is there already, and go on with those that were broken off.
+        resume: leave out jobs whose video is there already, made from the same, and go on with those that were
+            broken off. A video that was made from something else is an error, unless `overwrite`.
         overwrite: replace what is there.
 
     Returns:
@@ -85,11 +86,13 @@ def animate_batch(
     artist = ready(model, device, sampler, motion_noise, sets, quality)
     seed = artist.trained.recipe.seed if seed is None else seed
     outcomes = {job.line: Outcome(job) for job in jobs}
-    if resume:
-        for job in jobs:
-            made = made_here(artist.trained.recipe.name, seed if job.seed is None else job.seed)
-            if was_made(job, made):
-                outcomes[job.line] = Outcome(job, done=True, note="was there already")
+
+    def made(job: Job) -> Provenance:
+        inputs = checksums(job.face, job.speech, artist, look, face_index=job.face_index)
+        return made_here(artist.trained.recipe.name, seed if job.seed is None else job.seed, inputs)
+
+    for line in lines_done(jobs, made, problems, overwrite=overwrite) if resume else ():
+        outcomes[line] = Outcome(outcomes[line].job, done=True, note="was there already")
     to_do = [job for job in jobs if not outcomes[job.line].done]
     check_places(to_do, problems, overwrite=overwrite)
     clips = prepare(to_do, artist, seed, look, problems)
@@ -129,16 +132,17 @@ def prepare(
                     problems.add(job.line, str(error))
                 else:
                     if identity is not None:
-                        clips.append((job, clip_of(job, identity, recording, recipe, seed, look)))
+                        clips.append((job, clip_of(job, identity, recording, artist, seed, look)))
                 bar.advance(1)
     return sorted(clips, key=lambda each: each[0].line)
 
 
-def clip_of(job: Job, identity: Identity, recording: Recording, recipe: Recipe, seed: int, look: Look) -> Clip:
+def clip_of(job: Job, identity: Identity, recording: Recording, artist: Artist, seed: int, look: Look) -> Clip:
     """What is to be drawn for a job."""
-    show, size = way_to_show(identity, recipe, look)
+    show, size = way_to_show(identity, artist.trained.recipe, look)
+    inputs = checksums(job.face, job.speech, artist, look, face_index=job.face_index)
     own = seed if job.seed is None else job.seed
-    return Clip(job.out, f"{job.face.stem} speaking", identity.crop, recording, own, show, size)
+    return Clip(job.out, f"{job.face.stem} speaking", identity.crop, recording, own, show, size, inputs)
 
 
 class Slot:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -110,6 +110,10 @@ class Look:
         if self.size is not None and (self.size % 2 or not 16 <= self.size <= MAX_SIZE):
             raise DheadsError(f"--size {self.size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
 
+    def longest_px(self, model_size: int) -> int:
+        """The longer side of the video, at most; the model's frames are [S, S]."""
+        return self.size or (DEFAULT_LONGEST if self.paste_back else max(DEFAULT_SIZE, model_size))
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -123,6 +127,7 @@ class Clip:
         seed: of the random draws.
         show: makes a frame of the video of a drawn one.
         size: (width, height) of the video, px.
+        inputs: checksums of what it is made from, see animate_inputs.
     """
 
     out: str
@@ -132,10 +137,11 @@ class Clip:
     seed: int
     show: Show
     size: tuple[int, int]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def made_by(self, artist: Artist) -> Provenance:
         """What the video says of itself."""
-        return made_here(artist.trained.recipe.name, self.seed)
+        return made_here(artist.trained.recipe.name, self.seed, self.inputs)
 
 
 class Drawing:
@@ -242,20 +248,20 @@ def way_to_show(identity: Identity, recipe: Recipe, look: Look) -> tuple[Show, t
         recipe: of the model.
         look: of the video.
     """
-    show, shown = whole_photo(identity, recipe, look.size) if look.paste_back else alone(recipe, look.size)
+    longest = look.longest_px(recipe.model.size)
+    show, shown = whole_photo(identity, recipe, longest) if look.paste_back else alone(longest)
     return (lambda drawn: marked(show(drawn))) if look.mark else show, shown
 
 
-def alone(recipe: Recipe, size: int | None) -> tuple[Show, tuple[int, int]]:
+def alone(size: int) -> tuple[Show, tuple[int, int]]:
     """Show the crop by itself; also returns the video's (width, height) px."""
-    size = size or max(DEFAULT_SIZE, recipe.model.size)
     return lambda drawn: scaled(drawn, size), (size, size)
 
 
-def whole_photo(identity: Identity, recipe: Recipe, longest: int | None) -> tuple[Show, tuple[int, int]]:
+def whole_photo(identity: Identity, recipe: Recipe, longest: int) -> tuple[Show, tuple[int, int]]:
     """Show the whole photo with the crop in its place; also returns the video's (width, height) px."""
     margins = margins_of(recipe.preprocess)
-    paste = PasteBack(identity.picture, identity.transform, recipe.model.size, margins, longest or DEFAULT_LONGEST)
+    paste = PasteBack(identity.picture, identity.transform, recipe.model.size, margins, longest)
     if paste.enlarged > SOFT_FROM:
         console.warn(
             f"the face is drawn in {recipe.model.size} px and enlarged {paste.enlarged:.1f} times: it will be softer "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dheads_cli import console
 from dheads_cli.data import outputs
 from dheads_cli.data.provenance import Provenance, read_provenance
 from dheads_cli.errors import DheadsError
@@ -47,6 +49,11 @@ class Problems:
         """One more."""
         self._found.append((line, text))
 
+    @property
+    def lines(self) -> set[int]:
+        """Lines with something wrong."""
+        return {line for line, _ in self._found}
+
     def told(self) -> None:
         """End here where there are any.
 
@@ -55,7 +62,7 @@ class Problems:
         """
         if self._found:
             lines = [f"line {line}: {text}" for line, text in sorted(self._found)]
-            shown, n = lines[:MAX_SHOWN], len({line for line, _ in self._found})
+            shown, n = lines[:MAX_SHOWN], len(self.lines)
             more = [f"... and {len(lines) - MAX_SHOWN} more"] if len(lines) > MAX_SHOWN else []
             count = "one row" if n == 1 else f"{n} rows"
             raise DheadsError("\n  ".join([f"{self.path}: {count} can't be used, so nothing is drawn:", *shown, *more]))
@@ -133,8 +140,9 @@ def _number(cells: dict[str, str], name: str, least: int, most: int) -> int | No
     return int(text)
 
 
-def check_places(jobs: list[Job], problems: Problems, *, overwrite: bool) -> None:
+def check_places(jobs: Sequence[Job], problems: Problems, *, overwrite: bool) -> None:
     """Note the jobs whose video can't be written, and those whose place is another's too."""
+    stale = problems.lines  # it is said already why what is there stays
     taken: dict[Path, int] = {}
     for job in jobs:
         place = Path(job.out).resolve()
@@ -142,16 +150,50 @@ def check_places(jobs: list[Job], problems: Problems, *, overwrite: bool) -> Non
             problems.add(job.line, f"{job.out} is the video of line {taken[place]} too")
         taken.setdefault(place, job.line)
         try:
-            outputs.check_output(job.out, overwrite=overwrite)
+            outputs.check_output(job.out, overwrite=overwrite or job.line in stale)
         except DheadsError as error:
             problems.add(job.line, str(error))
 
 
-def was_made(job: Job, made: Provenance) -> bool:
-    """Whether a job's video is there, made by the same version and model with the same seed."""
-    if not Path(job.out).exists():
-        return False
+def lines_done(
+    jobs: Sequence[Job], made: Callable[[Job], Provenance], problems: Problems, *, overwrite: bool
+) -> set[int]:
+    """The lines of jobs whose video is there, made from what it would be made from now.
+
+    One that was made otherwise is noted as a problem, or, with `overwrite`, made anew, which is said.
+
+    Args:
+        jobs: all of them.
+        made: what a job's video would say of itself; an OSError where a file can't be read.
+        problems: takes what is wrong.
+        overwrite: whether a video may be replaced.
+    """
+    done = set()
+    for job in jobs:
+        if not outputs.is_whole(job.out):
+            continue
+        try:
+            why = otherwise(job.out, made(job))
+        except OSError:  # said where the face and the recording are read
+            continue
+        if not why:
+            done.add(job.line)
+        elif overwrite:
+            console.info(f"{job.out} {why}, and is made anew")
+        else:
+            problems.add(job.line, f"{job.out} {why}; --overwrite makes it anew, or name another file")
+    return done
+
+
+def otherwise(out: str, made: Provenance) -> str:
+    """How a video that is there was made otherwise than it would be now; empty where it was not."""
     try:
-        return read_provenance(Path(job.out)) == made
+        there = read_provenance(Path(out))
     except DheadsError:
-        return False
+        there = None
+    if there is None:
+        return "does not say that dheads made it"
+    if not there.inputs:
+        return "does not say what it was made from"
+    names = ["other settings" if name == "settings" else f"another {name}" for name in made.differences(there)]
+    return f"was made with {' and '.join(names)}" if names else ""

@@ -14,8 +14,8 @@ def doctor_file(path: Path) -> dict[str, Any]:
     """Tell what a file's metadata says of its making.
 
     Returns:
-        {"file", "says_synthetic", "version", "model", "seed"}, the last three None where the file says nothing; also
-        printed under --json.
+        {"file", "says_synthetic", "version", "model", "seed", "inputs"}, the last four None where the file says
+        nothing; also printed under --json.
 
     Raises:
         DheadsError: there is no such file, or it is neither video nor picture.
@@ -27,7 +27,7 @@ def doctor_file(path: Path) -> dict[str, Any]:
         console.text(
             f"{path} does not say that dheads made it. It may still be: metadata is lost when a file is encoded anew."
         )
-    facts = asdict(found) if found else {"version": None, "model": None, "seed": None}
+    facts = asdict(found) if found else {"version": None, "model": None, "seed": None, "inputs": None}
     report = {"file": str(path), "says_synthetic": found is not None, **facts}
     console.result(report)
     return report
