@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -11,17 +12,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from commands import FACE, OTHER_FACE, TALK, dheads, make_checkpoint, write_speech
 from numpy.typing import NDArray
 
 from dheads_cli.data import media
 from dheads_cli.data.lossless import decode_lossless, encode_lossless
 from dheads_cli.errors import DheadsError
+from dheads_cli.model.generate import NoiseStreams
 from dheads_cli.run.animate_clip import Clip, Drawing, ready
-from dheads_cli.run.kept_frames import MAX_WAITING, STATE, folder_of, n_left
+from dheads_cli.run.kept_frames import MAX_WAITING, STATE, Inputs, KeptFrames, folder_of, n_left
 from dheads_cli.run.recording import listen
 
 SECONDS = 5.0  # 125 frames: saved after 50 and 100
@@ -193,11 +197,12 @@ def test_the_previews_of_a_run_that_was_broken_off_are_in_nobodys_way(
     assert crop.stat().st_size > 0 < grown.stat().st_size
 
 
-def drawn(model: Path, speech: Path, out: Path) -> Drawing:
+def drawn(model: Path, speech: Path, out: Path, *, resume: bool = False) -> Drawing:
     artist = ready(str(model), "cpu", None, None, ["sample.sampler.steps=1"], "normal")
     crop: NDArray[np.uint8] = np.full((32, 32, 3), 90, np.uint8)
     recording = listen(speech, artist.rate, 25.0)
-    return Drawing(Clip(str(out), "a face", crop, recording, 3, lambda frame: frame, (32, 32)), artist)
+    clip = Clip(str(out), "a face", crop, recording, 3, lambda frame: frame, (32, 32))
+    return Drawing(clip, artist, resume=resume)
 
 
 def draw(drawing: Drawing) -> None:
@@ -218,6 +223,38 @@ def test_a_model_and_a_recording_may_go_once_they_are_loaded(model: Path, tmp_pa
         for window in windows:
             drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
     assert (tmp_path / "a.mp4").exists()
+
+
+class NoState:
+    """Noise at which a save ends as it would by Ctrl-C: after the frames, before the state."""
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        raise KeyboardInterrupt
+
+
+def test_frames_of_an_old_run_stay_until_a_new_one_s_are_safe(model: Path, tmp_path: Path) -> None:
+    out, speech = tmp_path / "a.mp4", write_speech(tmp_path / "a.flac", 2.2)
+    with contextlib.suppress(KeyboardInterrupt), drawn(model, speech, out) as drawing:
+        draw(drawing)
+        raise KeyboardInterrupt
+    old = sorted(os.listdir(folder_of(str(out))))
+    inputs = Inputs(np.zeros((32, 32, 3), np.uint8), speech, drawing.artist.trained, "", drawing.artist.settings, 9)
+    new = KeptFrames(str(out), inputs)
+    frames = [np.full((32, 32, 3), level, np.uint8) for level in range(MAX_WAITING)]
+    for frame in frames[:-1]:
+        new.keep(frame, drawing.past, drawing.noise)
+    with pytest.raises(KeyboardInterrupt):
+        new.keep(frames[-1], drawing.past, cast(NoiseStreams, NoState()))
+    assert set(old) < set(os.listdir(folder_of(str(out))))
+    kept = drawn(model, speech, out, resume=True)
+    assert kept.n_before == MAX_WAITING
+    with kept:
+        draw(kept)
+    assert not folder_of(str(out)).exists()
+    for frame in frames:
+        new.keep(frame, drawing.past, drawing.noise)
+    assert len(os.listdir(folder_of(str(out)))) == 2  # what the broken save has left is gone
 
 
 def test_frames_stay_and_are_mentioned_where_a_video_can_not_be_ended(

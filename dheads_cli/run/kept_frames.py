@@ -118,15 +118,15 @@ class KeptFrames:
             self._saved_at = time.monotonic()
 
     def _save(self, past: Past, noise: NoiseStreams) -> None:
-        if not self._saved:
-            self.remove()  # what another run has left
+        """Whatever moment this ends at, the old state and its files are whole or the new one and its are."""
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise DheadsError(f"{self.folder} can't be written: {error.strerror or error}.") from error
-        data, name = encode_lossless(np.stack(self._waiting)), f"{self.n_frames:07d}.mp4"
-        write_atomically(self.folder / name, data)
+        data = encode_lossless(np.stack(self._waiting))
         digest = hashlib.sha256(data).hexdigest()
+        name = f"{self.n_frames:07d}-{digest[:12]}.mp4"  # no name that another run's state counts on
+        write_atomically(self.folder / name, data)
         saved = [*self._saved, {"name": name, "n_frames": len(self._waiting), "sha256": digest}]
         tensors = {f"motion.{index}": frame for index, frame in enumerate(past.motion)}
         tensors |= {"last": past.last} if past.last is not None else {}
@@ -134,6 +134,8 @@ class KeptFrames:
         save_tensors(self.folder / STATE, tensors, {"facts": self._facts, "files": saved})
         self._saved = saved
         self._waiting.clear()
+        for other in set(os.listdir(self.folder)) - {STATE, *(each["name"] for each in saved)}:
+            (self.folder / other).unlink(missing_ok=True)  # of another run, or of one that was killed just here
 
     def load(self) -> Kept | None:
         """What a run that was broken off has left; None where it has left nothing. What is kept is added to it.
@@ -150,7 +152,7 @@ class KeptFrames:
         if other := [name for name, fact in self._facts.items() if info["facts"].get(name) != fact]:
             raise DheadsError(
                 f"--resume: {self.out} was begun with another {' and another '.join(other)}. "
-                "Give what it was begun with, or leave out --resume to begin anew."
+                f"Give what it was begun with, or remove {self.folder} to begin anew."
             )
         self._saved = info["files"]
         device = next(self._inputs.trained.parts.unet.parameters()).device
