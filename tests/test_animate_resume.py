@@ -189,12 +189,14 @@ def test_the_previews_of_a_run_that_was_broken_off_are_in_nobodys_way(
 ) -> None:
     out, crop, grown = tmp_path / "a.mp4", tmp_path / "crop.png", tmp_path / "grown.gif"
     shutil.copytree(folder_of(str(broken_off)), folder_of(str(out)))
-    previews = ["--crop-preview", str(crop), "--preview-gif", str(grown)]
+    previews, whole = ["--crop-preview", str(crop), "--preview-gif", str(grown)], tmp_path / "whole.gif"
     for path in (crop, grown):
         path.touch()
     assert f"{crop} exists" in dheads(*words(model, speech, str(out)), *previews).stderr
     assert dheads(*words(model, speech, str(out)), *previews, "--resume").code == 0
-    assert crop.stat().st_size > 0 < grown.stat().st_size
+    assert crop.stat().st_size > 0
+    assert dheads(*words(model, speech, str(tmp_path / "b.mp4")), "--preview-gif", whole).code == 0
+    assert grown.read_bytes() == whole.read_bytes()  # with the frames that were kept
 
 
 def drawn(model: Path, speech: Path, out: Path, *, resume: bool = False) -> Drawing:

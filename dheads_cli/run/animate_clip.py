@@ -152,7 +152,7 @@ class Drawing:
         artist: by whom.
         resume: go on after the frames that a run that was broken off has left.
         overwrite: replace what is at the video's place.
-        previews: are shown each frame that is drawn.
+        previews: are shown each frame that is drawn, and before those that were kept.
 
     Attributes:
         identity: [1, 3, S, S].
@@ -202,6 +202,9 @@ class Drawing:
         self._video.write(self.clip.show(drawn))
         if self._keeper:
             self._keeper.keep(drawn, self.past, self.noise)
+        self._preview(drawn)
+
+    def _preview(self, drawn: NDArray[np.uint8]) -> None:
         for preview in self._previews:
             preview.show(drawn)
 
@@ -220,6 +223,7 @@ class Drawing:
                 with console.progress("frames kept", total=self.n_before, unit="frames") as bar:
                     for drawn in self._kept.frames:
                         self._video.write(clip.show(drawn))
+                        self._preview(drawn)
                         bar.advance(1)
             self._stack = stack.pop_all()
         return self
