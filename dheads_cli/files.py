@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 from pathlib import Path
@@ -20,7 +21,7 @@ def write_atomically(path: Path, payload: bytes | str) -> None:
     Raises:
         DheadsError: it can't be written, for want of room or of rights; a file already there stays as it was.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may be writing the same file
     try:
         with open(part, "wb") as file:
             file.write(payload.encode() if isinstance(payload, str) else payload)
@@ -33,9 +34,9 @@ def write_atomically(path: Path, payload: bytes | str) -> None:
         raise DheadsError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove the unfinished files that killed processes left in a folder, in which no other is writing."""
-    for part in folder.glob("*.part"):
+def remove_parts(folder: Path, name: str | None = None) -> None:
+    """Remove the unfinished files, or those of one name, that killed processes left where no other is writing."""
+    for part in folder.glob("*.part" if name is None else f".{glob.escape(name)}.*.part"):
         if part.is_file():
             part.unlink()
 

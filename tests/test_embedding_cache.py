@@ -187,7 +187,7 @@ def test_a_broken_off_pass_goes_on_with_the_next_shard(folder):
     data = training_set(folder, encoder, caches)
     encode_ahead(data, 1000)
     caches[2].path("train-000000.tar").unlink()
-    (caches[2].folder / "train-000000.safetensors.part").write_bytes(b"half")
+    (caches[2].folder / ".train-000000.safetensors.1.part").write_bytes(b"half")
     calls = encoder.calls
     encode_ahead(data, 1000)
     assert encoder.calls == calls + 4

@@ -1,5 +1,8 @@
 """Atomic writes."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from dheads_cli.errors import DheadsError
@@ -9,10 +12,26 @@ from dheads_cli.files import remove_parts, write_atomically
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    (tmp_path / "file.part").mkdir()  # the temporary file can't be made
+    (tmp_path / f".file.{os.getpid()}.part").mkdir()  # the temporary file can't be made
     with pytest.raises(DheadsError, match="can't be written"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_a_writer_disturbs_no_other_process_s(tmp_path: Path) -> None:
+    theirs = (tmp_path / ".file.1.part", tmp_path / "file.part")
+    for part in theirs:
+        part.write_bytes(b"half of what another process wri")
+    write_atomically(tmp_path / "file", b"ours")
+    assert (tmp_path / "file").read_bytes() == b"ours"
+    assert {part.read_bytes() for part in theirs} == {b"half of what another process wri"}
+
+
+def test_parts_of_one_file_are_removed(tmp_path: Path) -> None:
+    for name in (".file.1.part", ".other.1.part", "file.part", "file"):
+        (tmp_path / name).touch()
+    remove_parts(tmp_path, "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.1.part", "file", "file.part"]
 
 
 def test_text_and_bytes_are_written(tmp_path):

@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_byte_for_byte(folder, unbroken
     # What SIGKILL in the middle of a write leaves: the state of step 3 and half a temporary file.
     again = tmp_path / "again"
     stop_at_3(folder, again)
-    (again / "resume.safetensors.part").write_bytes(b"half a fi")
+    (again / ".resume.safetensors.1.part").write_bytes(b"half a fi")
     train(recipe(folder), again, device="cpu")
     assert bytes_of(again) == bytes_of(unbroken)
 

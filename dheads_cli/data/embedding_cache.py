@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from dheads_cli.data.shards import EMBEDDINGS, MANIFEST, ClipRef
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import sha256_of, write_atomically
+from dheads_cli.files import remove_parts, sha256_of, write_atomically
 from dheads_cli.model.speech import device_of
 from dheads_cli.protocols import AudioEncoder
 
@@ -150,6 +150,7 @@ class EmbeddingCache:
             except BlockingIOError:
                 waits()
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+            remove_parts(self.folder)
             record = self.folder / RECORD
             if not record.is_file() or record.read_text(encoding="utf-8") != self.record:
                 record.write_text(self.record, encoding="utf-8")

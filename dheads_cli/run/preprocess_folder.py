@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +12,8 @@ import yaml
 
 from dheads_cli.data import shards
 from dheads_cli.errors import DheadsError
-from dheads_cli.files import write_atomically
+from dheads_cli.files import remove_parts, write_atomically
+from dheads_cli.holding import held
 from dheads_cli.run.preprocess_shards import SHARDS, remove_unfinished
 
 HELD_S = 2.0  # a killed run's folder may be held a moment longer, by a process that it was just starting
@@ -30,26 +28,9 @@ def alone_in(out: Path) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise DheadsError(f"{out} is a file: name a folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        _lock(descriptor, out)
+    told = f"{out} is being written by another `dheads preprocess`: wait for it, or end it."
+    with held(out, told, patience_s=HELD_S):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, out: Path) -> None:
-    until = time.monotonic() + HELD_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > until:
-                text = f"{out} is being written by another `dheads preprocess`: wait for it, or end it."
-                raise DheadsError(text) from error
-        time.sleep(0.05)
 
 
 def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
@@ -62,7 +43,7 @@ def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
     """
     record = out / shards.SETTINGS
     text = yaml.safe_dump(dict(provenance), sort_keys=False, allow_unicode=True)
-    record.with_name(record.name + ".part").unlink(missing_ok=True)  # of a call that was killed as it began
+    remove_parts(out, shards.SETTINGS)  # of a call that was killed as it began
     if any(out.iterdir()) and not record.is_file():
         raise DheadsError(f"{out} is not empty and was not made by `dheads preprocess`: name another folder.")
     differs = record.is_file() and record.read_text(encoding="utf-8") != text

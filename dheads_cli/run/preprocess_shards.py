@@ -18,7 +18,7 @@ from dheads_cli import console
 from dheads_cli.data import shards
 from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError, UnusableClip
-from dheads_cli.files import sync_folder
+from dheads_cli.files import remove_parts, sync_folder
 from dheads_cli.run.preprocess_clip import Outcome
 
 PARTS = ".parts"
@@ -204,7 +204,8 @@ def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: 
 def remove_unfinished(out: Path) -> None:
     """Remove what only an unfinished corpus needs."""
     parts = [*(out / PARTS).iterdir()] if (out / PARTS).is_dir() else []
-    for path in (*out.glob(f"{SHARDS}.part"), out / f"{shards.MANIFEST}.part", *parts):
+    for path in (*out.glob(f"{SHARDS}.part"), *parts):
         path.unlink(missing_ok=True)
+    remove_parts(out, shards.MANIFEST)
     if (out / PARTS).is_dir():
         (out / PARTS).rmdir()
