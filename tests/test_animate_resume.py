@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from dheads_cli.data import media
 from dheads_cli.data.lossless import decode_lossless, encode_lossless
 from dheads_cli.errors import DheadsError
+from dheads_cli.holding import held
 from dheads_cli.model.generate import NoiseStreams
 from dheads_cli.run.animate_clip import Clip, Drawing, ready
-from dheads_cli.run.kept_frames import MAX_WAITING, STATE, Inputs, KeptFrames, folder_of, n_left
+from dheads_cli.run.kept_frames import MAX_WAITING, STATE, Inputs, KeptFrames, alone_at, folder_of, n_left
 from dheads_cli.run.recording import listen
 
 SECONDS = 5.0  # 125 frames: saved after 50 and 100
@@ -174,6 +175,8 @@ def test_nothing_kept_is_said_and_a_stream_can_not_go_on(model: Path, tmp_path: 
     out, short = tmp_path / "a.mp4", write_speech(tmp_path / "short.flac", 0.12)
     unfinished = tmp_path / ".a.mp4.1.part"  # of a run that was killed before the first frames were kept
     unfinished.touch()
+    ended = dheads(*words(model, short, str(tmp_path / "b.mp4")))
+    assert (ended.code, unfinished.exists()) == (0, True)  # another video's
     ended = dheads(*words(model, short, str(out)), "--resume")
     assert ended.code == 0
     assert "no frames are kept" in ended.stderr
@@ -225,6 +228,27 @@ def test_a_model_and_a_recording_may_go_once_they_are_loaded(model: Path, tmp_pa
         for window in windows:
             drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
     assert (tmp_path / "a.mp4").exists()
+
+
+def test_two_runs_do_not_write_one_video(model: Path, tmp_path: Path) -> None:
+    short, path = write_speech(tmp_path / "short.flac", 0.12), tmp_path / "jobs.csv"
+    path.write_text(f"face,speech,out\n{FACE},short.flac,a.mp4\n{FACE},short.flac,b.mp4\n")
+    before = sorted(os.listdir(tmp_path))
+    batch = ("animate", "--batch", path, "--model", model, "--quiet")
+    with alone_at(f"{tmp_path}/a.mp4"):  # as a run does
+        ended = dheads(*words(model, short, f"{tmp_path}/a.mp4"))
+        assert ended.code == 2
+        told = f"{tmp_path}/a.mp4 is being made by another `dheads animate`: wait for it, or name another file."
+        assert ended.stderr == f"error: {told}\n"
+        ended = dheads(*batch)
+        assert (ended.code, ended.stderr.count(told)) == (2, 1)
+        assert "1 of 2 jobs failed" in ended.stderr
+        assert (tmp_path / "b.mp4").exists()
+    with held(path, "by another"):
+        assert "another `dheads animate --batch` is making its videos" in dheads(*batch).stderr
+    (tmp_path / "b.mp4").unlink()
+    assert sorted(os.listdir(tmp_path)) == before
+    assert dheads(*batch).code == 0
 
 
 class NoState:

@@ -18,7 +18,7 @@ from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
 from dheads_cli.run.animate_inputs import checksums
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import find_face, read_identity, write_crop
-from dheads_cli.run.kept_frames import SAVE_EVERY_S, n_left
+from dheads_cli.run.kept_frames import SAVE_EVERY_S, alone_at, n_left
 from dheads_cli.run.preview import GifPreview, Preview, TerminalPreview
 from dheads_cli.run.recording import as_file, listen
 
@@ -77,7 +77,7 @@ def animate(
         What was made and how fast.
 
     Raises:
-        DheadsError: any input can't be used; nothing is written then.
+        DheadsError: any input can't be used, or another process is making a video there; nothing is written then.
     """
     outputs.check_output(out, overwrite=overwrite)
     check_places(out, crop_preview, preview_gif, overwrite=overwrite or resume)
@@ -93,7 +93,7 @@ def animate(
     fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
     previews += [GifPreview(preview_gif, fps)] if preview_gif else []
     picture = read_identity(face, recipe.preprocess, frame)
-    with as_file(speech) as path:
+    with alone_at(out), as_file(speech) as path:
         recording = listen(path, artist.rate, fps)
         outputs.check_seconds(out, recording.n_frames / fps)
         identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)

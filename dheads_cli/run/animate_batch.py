@@ -17,7 +17,9 @@ from dheads_cli import console
 from dheads_cli.data import outputs
 from dheads_cli.data.provenance import Provenance, made_here
 from dheads_cli.errors import DheadsError
+from dheads_cli.holding import held
 from dheads_cli.model.generate import Drawer, pasts_side_by_side, side_by_side
+from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Artist, Clip, Drawing, Look, ready, way_to_show
@@ -25,7 +27,7 @@ from dheads_cli.run.animate_inputs import checksums
 from dheads_cli.run.animate_jobs import Job, Problems, check_places, lines_done, read_jobs
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import Identity, find_face, read_identity
-from dheads_cli.run.kept_frames import n_left
+from dheads_cli.run.kept_frames import alone_at, n_left
 from dheads_cli.run.recording import Recording, listen
 
 
@@ -79,35 +81,36 @@ def animate_batch(
         What was made, job by job.
 
     Raises:
-        DheadsError: a row can't be used, and nothing is drawn then; or, at the end, a job failed.
+        DheadsError: a row can't be used, or another process has these jobs, and nothing is drawn then; or a job failed.
     """
     look.check()
-    jobs, problems = read_jobs(path), Problems(path)
-    artist = ready(model, device, sampler, motion_noise, sets, quality)
-    seed = artist.trained.recipe.seed if seed is None else seed
-    outcomes = {job.line: Outcome(job) for job in jobs}
+    jobs = read_jobs(path)
+    with held(path, f"{path}: another `dheads animate --batch` is making its videos: wait for it, or end it."):
+        artist = ready(model, device, sampler, motion_noise, sets, quality)
+        recipe, problems = artist.trained.recipe, Problems(path)
+        outcomes = {job.line: Outcome(job) for job in jobs}
 
-    def made(job: Job) -> Provenance:
-        inputs = checksums(job.face, job.speech, artist, look, face_index=job.face_index)
-        return made_here(artist.trained.recipe.name, seed if job.seed is None else job.seed, inputs)
+        def made(job: Job) -> Provenance:
+            inputs = checksums(job.face, job.speech, artist, look, face_index=job.face_index)
+            return made_here(recipe.name, seed_of(job, recipe, seed), inputs)
 
-    for line in lines_done(jobs, made, problems, overwrite=overwrite) if resume else ():
-        outcomes[line] = Outcome(outcomes[line].job, done=True, note="was there already")
-    to_do = [job for job in jobs if not outcomes[job.line].done]
-    check_places(to_do, problems, overwrite=overwrite)
-    clips = prepare(to_do, artist, seed, look, problems)
-    problems.told()
-    if not resume and (n_broken := sum(n_left(job.out) > 0 for job in to_do)):
-        console.warn(f"{n_broken} videos were broken off, and all begin anew; --resume goes on with them")
+        for line in lines_done(jobs, made, problems, overwrite=overwrite) if resume else ():
+            outcomes[line] = Outcome(outcomes[line].job, done=True, note="was there already")
+        to_do = [job for job in jobs if not outcomes[job.line].done]
+        check_places(to_do, problems, overwrite=overwrite)
+        clips = prepare(to_do, artist, seed, look, problems)
+        problems.told()
+        if not resume and (n_broken := sum(n_left(job.out) > 0 for job in to_do)):
+            console.warn(f"{n_broken} videos were broken off, and all begin anew; --resume goes on with them")
 
-    consent.remind()
-    began = time.monotonic()
-    n_drawn = draw_clips(clips, artist, outcomes, resume=resume, overwrite=overwrite)
-    return report(list(outcomes.values()), n_drawn, time.monotonic() - began)
+        consent.remind()
+        began = time.monotonic()
+        n_drawn = draw_clips(clips, artist, outcomes, resume=resume, overwrite=overwrite)
+        return report(list(outcomes.values()), n_drawn, time.monotonic() - began)
 
 
 def prepare(
-    jobs: Sequence[Job], artist: Artist, seed: int, look: Look, problems: Problems
+    jobs: Sequence[Job], artist: Artist, seed: int | None, look: Look, problems: Problems
 ) -> list[tuple[Job, Clip]]:
     """The clips of jobs, in their order; what can't be used is noted. Each face is found once, for all its jobs."""
     recipe, clips = artist.trained.recipe, list[tuple[Job, Clip]]()
@@ -137,12 +140,19 @@ def prepare(
     return sorted(clips, key=lambda each: each[0].line)
 
 
-def clip_of(job: Job, identity: Identity, recording: Recording, artist: Artist, seed: int, look: Look) -> Clip:
+def clip_of(
+    job: Job, identity: Identity, recording: Recording, artist: Artist, seed: int | None, look: Look
+) -> Clip:
     """What is to be drawn for a job."""
     show, size = way_to_show(identity, artist.trained.recipe, look)
     inputs = checksums(job.face, job.speech, artist, look, face_index=job.face_index)
-    own = seed if job.seed is None else job.seed
+    own = seed_of(job, artist.trained.recipe, seed)
     return Clip(job.out, f"{job.face.stem} speaking", identity.crop, recording, own, show, size, inputs)
+
+
+def seed_of(job: Job, recipe: Recipe, seed: int | None) -> int:
+    """A job's own seed, or the command's, or the recipe's."""
+    return next(each for each in (job.seed, seed, recipe.seed) if each is not None)
 
 
 class Slot:
@@ -158,6 +168,7 @@ class Slot:
         self._windows: Iterator[Tensor] = iter(())
         self.window: Tensor | None = None
         with self._telling(), ExitStack() as self._stack:
+            self._stack.enter_context(alone_at(clip.out))
             self.drawing = Drawing(clip, artist, resume=resume, overwrite=overwrite)
             self._stack.enter_context(self.drawing)
             self._windows = self.drawing.windows()

@@ -211,7 +211,7 @@ class Drawing:
     def __enter__(self) -> Self:
         clip, recording = self.clip, self.clip.recording
         tags = clip.made_by(self.artist).tags(clip.title)
-        if self._resume:
+        if self._keeper:  # no other run makes this video, see kept_frames.alone_at
             outputs.remove_parts(clip.out)
         video = outputs.open_output(
             clip.out, recording.fps, clip.size, recording.sound(SOUND_RATE), SOUND_RATE,

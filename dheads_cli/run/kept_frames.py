@@ -7,6 +7,7 @@ video; a run of less than ten seconds leaves nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -22,14 +23,17 @@ from numpy.typing import NDArray
 
 import dheads_cli
 from dheads_cli.data.lossless import decode_lossless, encode_lossless
+from dheads_cli.data.outputs import STDOUT
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of, write_atomically
+from dheads_cli.holding import held
 from dheads_cli.model.checkpoint import Trained, load_tensors, save_tensors
 from dheads_cli.model.generate import NoiseStreams, Past
 from dheads_cli.recipe import Sample
 
 SAVE_EVERY_S = 10.0
 MAX_WAITING = 50  # frames in memory that are not saved yet
+PATIENCE_S = 0.5  # a run that was just broken off takes a moment to end
 STATE = "state.safetensors"
 
 
@@ -178,6 +182,30 @@ def folder_of(out: str) -> Path:
     """Where the frames of a video that goes to `out` are kept."""
     place = Path(os.path.abspath(out))
     return place.with_name(f".{place.name}.resume")
+
+
+@contextlib.contextmanager
+def alone_at(out: str) -> Iterator[None]:
+    """Hold a video's place for this process; what is held is the folder of its frames, which stays if some are kept.
+
+    Raises:
+        DheadsError: another process is making a video there, or nothing can be written there.
+    """
+    if out == STDOUT:
+        yield
+        return
+    folder = folder_of(out)
+    told = f"{out} is being made by another `dheads animate`: wait for it, or name another file."
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder, told, patience_s=PATIENCE_S))
+        except OSError as error:
+            raise DheadsError(f"{folder} can't be written: {error.strerror or error}.") from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # frames are kept in it, or it is removed already
+                folder.rmdir()
 
 
 def n_left(out: str) -> int:
