@@ -97,7 +97,7 @@ def animate(
         from dheads_cli.run.animate_batch import animate_batch
         from dheads_cli.run.animate_clip import Look
 
-        with _ended_by_sigterm():
+        with ended_by_signals():
             animate_batch(
                 batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
                 quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
@@ -108,7 +108,7 @@ def animate(
         raise DheadsError("FACE and SPEECH are missing: dheads animate face.jpg talk.wav -o out.mp4")
     from dheads_cli.run.animate import animate as run
 
-    with _ended_by_sigterm():
+    with ended_by_signals():
         run(
             face,
             speech,
@@ -134,10 +134,16 @@ def animate(
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does: nothing unfinished stays, and what can be gone on with is told."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, end the block as Ctrl-C does: nothing unfinished stays, and
+    what can be gone on with is told. A SIGHUP that is ignored, as under nohup, stays so."""
+    numbers = [signal.SIGTERM] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in numbers:
+            signal.signal(number, before[number])

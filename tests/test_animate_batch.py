@@ -82,6 +82,8 @@ def test_all_that_is_wrong_is_said_and_nothing_is_drawn(model: Path, tmp_path: P
     ("content", "text"),
     [
         ("", r"jobs\.csv:1: no column face, speech, out"),
+        ("face;speech;out\na;b;c.mp4\n", r"must be face,speech,out, and is 'face;speech;out'\.$"),
+        ("\udcfface,speech,out\n", r"no CSV in UTF-8 .*; spreadsheets save one as 'CSV UTF-8'"),
         ("face,speech\na,b\n", r"no column out"),
         ("face,speech,out,sed\n", r"column 'sed' is not known"),
         ("face,speech,out\n", r"no jobs in it"),
@@ -93,7 +95,7 @@ def test_all_that_is_wrong_is_said_and_nothing_is_drawn(model: Path, tmp_path: P
     ],
 )
 def test_a_file_that_can_not_be_read_is_told_why(tmp_path: Path, content: str, text: str) -> None:
-    (tmp_path / "jobs.csv").write_text(content)
+    (tmp_path / "jobs.csv").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(DheadsError, match=text):
         read_jobs(tmp_path / "jobs.csv")
 

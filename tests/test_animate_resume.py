@@ -20,6 +20,7 @@ import torch
 from commands import FACE, OTHER_FACE, TALK, dheads, make_checkpoint, write_speech
 from numpy.typing import NDArray
 
+from dheads_cli.cli_animate import ended_by_signals
 from dheads_cli.data import media
 from dheads_cli.data.lossless import decode_lossless, encode_lossless
 from dheads_cli.errors import DheadsError
@@ -113,6 +114,21 @@ def broken_off(model: Path, speech: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_sigterm_ends_a_run_as_ctrl_c_does(model: Path, speech: Path, tmp_path: Path) -> None:
     assert broken_by(signal.SIGTERM, words(model, speech, str(tmp_path / "a.mp4")), tmp_path / "a.mp4") == 143
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_closed_terminal_ends_a_run_unless_that_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with pytest.raises(SystemExit) as caught, ended_by_signals():
+        signal.raise_signal(signal.SIGHUP)
+    assert caught.value.code == 128 + signal.SIGHUP
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        with ended_by_signals():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

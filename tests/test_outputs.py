@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -202,6 +203,19 @@ def test_a_reader_that_goes_away_ends_the_stream() -> None:
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as file, pytest.raises(BrokenPipeError):
         write_black(file)
+
+
+def test_why_a_stream_can_not_be_written_is_told() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("wb", buffering=0) as file, pytest.raises(DheadsError, match="No space left on device"):
+        write_black(file)
+
+
+def test_a_closed_standard_output_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(DheadsError, match="standard output is closed"):
+        outputs.check_output("-", overwrite=False)
 
 
 def write_black(file: BinaryIO) -> None:

@@ -76,7 +76,9 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("data", "text"), [(b"", "standard input: "), (b"no sound", "standard input: ")])
+@pytest.mark.parametrize(
+    ("data", "text"), [(b"", "^standard input: nothing is in it"), (b"no sound", "standard input: ")]
+)
 def test_what_is_wrong_with_standard_input_is_said_of_it(
     monkeypatch: pytest.MonkeyPatch, data: bytes, text: str
 ) -> None:
@@ -93,12 +95,14 @@ def test_speech_is_heard_at_one_level(tmp_path: Path, gain_db: int) -> None:
     assert np.corrcoef(levelled, sound)[0, 1] > 0.999
 
 
-def test_noise_is_no_speech_and_silence_stays(tmp_path: Path) -> None:
+def test_noise_is_no_speech_and_silence_stays_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silence = np.zeros(RATE, np.float32)
     assert not heard(listen(flac(tmp_path, silence), RATE, 25), -12.6).any()
+    assert capsys.readouterr().err == "warning: sound.flac: nothing is heard in it, so the mouth will hardly move\n"
     hiss = np.random.default_rng(0).normal(0, 10**-3, RATE).astype(np.float32)  # -60 dBFS
     recording = listen(flac(tmp_path, hiss), RATE, 25)
     assert speech_level(heard(recording, -12.6), 25) == pytest.approx(-30, abs=0.2)
+    assert capsys.readouterr().err == ""
     assert np.array_equal(heard(recording), media.read_audio(tmp_path / "sound.flac", RATE))
 
 

@@ -53,6 +53,8 @@ def check_output(out: str, *, overwrite: bool) -> None:
         DheadsError: what is wrong with it.
     """
     if out == STDOUT:
+        if sys.stdout is None:
+            raise DheadsError("-o -: standard output is closed; pipe it into a player, or name a file.")
         if sys.stdout.isatty():
             raise DheadsError("-o -: a video is no text for a terminal; pipe it into a player, or name a file.")
     elif is_folder(out):

@@ -161,23 +161,25 @@ class VideoStream:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            if self._pipe.broken:
+            why = self._pipe.failure or error
+            if isinstance(why, BrokenPipeError):
                 raise BrokenPipeError from error
-            raise DheadsError(f"the video's stream can't be written: {error.strerror or error}.") from error
+            raise DheadsError(f"the video's stream can't be written: {why.strerror or why}.") from error
 
 
 class _Pipe:
     """What FFmpeg may do with a pipe: write. (Given a file's `seek`, it would go back to its head.)"""
 
     def __init__(self, target: BinaryIO) -> None:
-        self._target, self.broken = target, False
+        self._target = target
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         try:
             self._target.write(data)
             self._target.flush()
-        except BrokenPipeError:  # FFmpeg makes an error of its own of it
-            self.broken = True
+        except OSError as error:  # FFmpeg makes one of its own of it, which does not say why
+            self.failure = error
             raise
         return len(data)
 

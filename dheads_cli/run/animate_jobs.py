@@ -89,7 +89,7 @@ def read_jobs(path: Path) -> list[Job]:
                     except DheadsError as error:
                         problems.add(reader.line_num, str(error))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DheadsError(f"{path}: is no CSV in UTF-8 ({error}).") from error
+        raise DheadsError(f"{path}: is no CSV in UTF-8 ({error}); spreadsheets save one as 'CSV UTF-8'.") from error
     problems.told()
     if not jobs:
         raise DheadsError(f"{path}: no jobs in it; its lines are face,speech,out.")
@@ -103,7 +103,10 @@ def check_header(path: Path, header: list[str]) -> None:
         DheadsError: what is wrong with it.
     """
     if missing := [name for name in NEEDED if name not in header]:
-        raise DheadsError(f"{path}:1: no column {', '.join(missing)}; the first line must be face,speech,out.")
+        raise DheadsError(
+            f"{path}:1: no column {', '.join(missing)}; the first line must be face,speech,out, and is "
+            f"{','.join(header)[:60]!r}."
+        )
     if other := [name for name in header if name not in NEEDED + OPTIONAL]:
         raise DheadsError(f"{path}:1: column {other[0]!r} is not known; take {', '.join(NEEDED + OPTIONAL)}.")
     if len(set(header)) < len(header):

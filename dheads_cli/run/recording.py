@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dheads_cli import console
 from dheads_cli.data import media
 from dheads_cli.data.quality import SILENCE_DBFS, level_of, power_of
 from dheads_cli.errors import DheadsError
@@ -109,13 +110,17 @@ def listen(path: Path, rate: int, fps: float) -> Recording:
     """
     if not path.is_file():
         raise DheadsError(f"{path}: no such recording.")
+    if not path.stat().st_size:
+        raise DheadsError(f"{path}: nothing is in it.")
     guessed = round((media.stated_seconds(path) or 0) * rate)
     n_samples, powers = _powers(path, rate, fps, guessed)
     if n_samples < MIN_SPEECH_S * rate:
         raise DheadsError(f"{path}: {n_samples / rate:.3f} s of sound are too short; take at least {MIN_SPEECH_S} s.")
     if n_samples != guessed:
         n_samples, powers = _powers(path, rate, fps, n_samples)
-    return Recording(path, rate, fps, n_samples, level_of(powers))
+    if (level := level_of(powers)) <= SILENCE_DBFS:
+        console.warn(f"{path.name}: nothing is heard in it, so the mouth will hardly move")
+    return Recording(path, rate, fps, n_samples, level)
 
 
 def _powers(path: Path, rate: int, fps: float, n_samples: int) -> tuple[int, list[float]]:
