@@ -227,6 +227,7 @@ class _Lines:
 
 def _live(title: str, total: float | None, unit: str, done: int, above: Any) -> Iterator[Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -243,7 +244,7 @@ def _live(title: str, total: float | None, unit: str, done: int, above: Any) -> 
             yield from super().get_renderables()
 
     name, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False)
-    columns = (name, BarColumn(), MofNCompleteColumn(), Rate(), note)
+    columns = (name, BarColumn(), MofNCompleteColumn(), Rate(table_column=Column(no_wrap=True)), note)
     calls_a_second = 10 if above is None else 4
     with Shown(
         *columns, console=_rich_on(sys.stderr), speed_estimate_period=60, refresh_per_second=calls_a_second
