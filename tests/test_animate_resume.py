@@ -246,6 +246,15 @@ def test_a_model_and_a_recording_may_go_once_they_are_loaded(model: Path, tmp_pa
     assert (tmp_path / "a.mp4").exists()
 
 
+def test_frames_in_any_layout_are_kept(model: Path, tmp_path: Path) -> None:
+    """Guided ones are contiguous: then the last frame and the newest motion frame are one tensor."""
+    speech = write_speech(tmp_path / "a.flac", 2.2)
+    with drawn(model, speech, tmp_path / "a.mp4") as drawing:
+        for window in drawing.windows():
+            drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, window, drawing.noise).contiguous())
+    assert (tmp_path / "a.mp4").exists()
+
+
 def test_two_runs_do_not_write_one_video(model: Path, tmp_path: Path) -> None:
     short, path = write_speech(tmp_path / "short.flac", 0.12), tmp_path / "jobs.csv"
     path.write_text(f"face,speech,out\n{FACE},short.flac,a.mp4\n{FACE},short.flac,b.mp4\n")
