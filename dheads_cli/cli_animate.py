@@ -95,7 +95,7 @@ def animate(
         if given := [name for name, value in single.items() if value is not None]:
             raise DheadsError(f"--batch: {given[0]} is of a single video; {batch} says what each job takes")
         from dheads_cli.run.animate_batch import animate_batch
-        from dheads_cli.run.animate_clip import Look
+        from dheads_cli.run.look import Look
 
         with ended_by_signals():
             animate_batch(

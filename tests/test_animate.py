@@ -97,6 +97,11 @@ def test_without_a_name_the_video_is_called_after_its_inputs(model, tmp_path, mo
     assert (tmp_path / "face-hello.mp4").exists()
 
 
+def frames_of(path):
+    """Its metadata tells apart what a video was made from."""
+    return media.read_video(path, 25).frames
+
+
 def test_an_exif_turned_photo_gives_the_same_video_as_the_upright_one(model, tmp_path):
     speech = write_speech(tmp_path / "speech.flac", 0.12)
     upright = Image.open(FACE).convert("RGB")
@@ -109,7 +114,7 @@ def test_an_exif_turned_photo_gives_the_same_video_as_the_upright_one(model, tmp
     for folder in ("upright", "turned"):
         photo, out = tmp_path / folder / "photo.png", tmp_path / folder / "a.mp4"
         assert dheads("animate", photo, speech, "-o", out, "--model", model).code == 0
-    assert (tmp_path / "upright" / "a.mp4").read_bytes() == (tmp_path / "turned" / "a.mp4").read_bytes()
+    assert np.array_equal(frames_of(tmp_path / "upright" / "a.mp4"), frames_of(tmp_path / "turned" / "a.mp4"))
 
 
 def test_of_two_faces_the_largest_is_taken_and_said_so(model, tmp_path):
@@ -123,7 +128,7 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(model, tmp_path):
     assert (first.code, first.stderr, second.code) == (0, "", 0)
     assert "the mouth is open, by 0.1" in second.stderr
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "largest.mp4").read_bytes()
-    assert (tmp_path / "2.mp4").read_bytes() != (tmp_path / "largest.mp4").read_bytes()
+    assert not np.array_equal(frames_of(tmp_path / "2.mp4"), frames_of(tmp_path / "largest.mp4"))
 
 
 def crop(path, face_index=None):
@@ -198,4 +203,4 @@ def test_the_frame_loop_s_options_reach_the_frames(model, tmp_path, setting):
     speech = write_speech(tmp_path / "speech.flac", 0.2)
     for name, more in (("plain", ()), ("set", ("--set", f"sample.{setting}"))):
         assert dheads("animate", FACE, speech, "--model", model, "-o", tmp_path / f"{name}.mp4", *more).code == 0
-    assert (tmp_path / "plain.mp4").read_bytes() != (tmp_path / "set.mp4").read_bytes()
+    assert not np.array_equal(frames_of(tmp_path / "plain.mp4"), frames_of(tmp_path / "set.mp4"))

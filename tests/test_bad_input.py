@@ -103,7 +103,7 @@ def corrupt_recording(path):
         (corrupt_recording, "damaged: {path}: "),
         (lambda path: path.write_bytes(TALK.read_bytes()[:44]), "no sound: {path}: its audio stream holds no samples"),
         (lambda path: path.write_text("no recording"), "no sound: {path}: its audio stream holds no samples"),
-        (lambda path: path.write_bytes(b""), "no sound: {path}: its audio stream holds no samples"),
+        (lambda path: path.write_bytes(b""), "{path}: nothing is in it."),
         (lambda path: None, "{path}: no such recording."),
         (lambda path: path.mkdir(), "{path}: no such recording."),
         (lambda path: write_speech(path, 0.05), "{path}: 0.050 s of sound are too short; take at least 0.1 s."),

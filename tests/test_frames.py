@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import FACE, dheads, make_checkpoint, write_speech
 
+from dheads_cli.data import media
 from dheads_cli.recipe import Sample
 from dheads_cli.run.frames import sampler_for
 
@@ -36,7 +37,7 @@ def test_quality_chooses_the_sampler_and_other_options_go_first(tmp_path: Path) 
         out = tmp_path / "a.mp4"
         arguments = ("animate", FACE, speech, "-o", out, "--model", model, "--size", "32", "--overwrite")
         assert dheads(*arguments, *words).code == 0
-        return out.read_bytes()
+        return media.read_video(out, 25).frames.tobytes()
 
     best = made("--quality", "best")
     assert best == made("--set", "sample.sampler.steps=4")

@@ -14,11 +14,11 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
-from dheads_cli.run.animate_clip import Clip, Drawing, Look, ready, way_to_show
-from dheads_cli.run.animate_inputs import checksums
+from dheads_cli.run.animate_clip import Clip, Drawing, clip_of, identity_of, ready
 from dheads_cli.run.frames import Quality
-from dheads_cli.run.identity import find_face, read_identity, write_crop
+from dheads_cli.run.identity import write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, alone_at, n_left
+from dheads_cli.run.look import Look
 from dheads_cli.run.preview import GifPreview, Preview, TerminalPreview
 from dheads_cli.run.recording import as_file, listen
 
@@ -92,18 +92,13 @@ def animate(
     recipe = artist.trained.recipe
     fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
     previews += [GifPreview(preview_gif, fps)] if preview_gif else []
-    picture = read_identity(face, recipe.preprocess, frame)
+    identity = identity_of(face, artist, face_index, frame)
     with alone_at(out), as_file(speech) as path:
         recording = listen(path, artist.rate, fps)
         outputs.check_seconds(out, recording.n_frames / fps)
-        identity = find_face(
-            picture, face, recipe.preprocess, recipe.model.size, face_index, closing=artist.settings.close_mouth
-        )
         if crop_preview:
             write_crop(crop_preview, identity)
-        show, shown = way_to_show(identity, recipe, look)
-        inputs = checksums(face, path, artist, look, face_index=face_index, frame=frame)
-        clip = Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, shown, inputs)
+        clip = clip_of(out, face, identity, recording, artist, look, seed, face_index=face_index, frame=frame)
 
         consent.remind()
         began = time.monotonic()

@@ -22,13 +22,12 @@ from dheads_cli.model.generate import Drawer, pasts_side_by_side, side_by_side
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
-from dheads_cli.run.animate_clip import Artist, Clip, Drawing, Look, ready, way_to_show
-from dheads_cli.run.animate_inputs import checksums
+from dheads_cli.run.animate_clip import Artist, Clip, Drawing, checksums, clip_of, identity_of, ready
 from dheads_cli.run.animate_jobs import Job, Problems, check_places, lines_done, read_jobs
 from dheads_cli.run.frames import Quality
-from dheads_cli.run.identity import Identity, find_face, read_identity
 from dheads_cli.run.kept_frames import alone_at, n_left
-from dheads_cli.run.recording import Recording, listen
+from dheads_cli.run.look import Look
+from dheads_cli.run.recording import listen
 
 
 @dataclass
@@ -121,11 +120,7 @@ def prepare(
         for (face, face_index), of_face in faces.items():
             identity, why = None, ""
             try:
-                picture = read_identity(face, recipe.preprocess, None)
-                identity = find_face(
-                    picture, face, recipe.preprocess, recipe.model.size, face_index,
-                    closing=artist.settings.close_mouth,
-                )  # fmt: skip
+                identity = identity_of(face, artist, face_index)
             except DheadsError as error:
                 why = str(error)
             for job in of_face:
@@ -138,19 +133,13 @@ def prepare(
                     problems.add(job.line, str(error))
                 else:
                     if identity is not None:
-                        clips.append((job, clip_of(job, identity, recording, artist, seed, look)))
+                        own = seed_of(job, recipe, seed)
+                        clip = clip_of(
+                            job.out, face, identity, recording, artist, look, own, face_index=face_index
+                        )
+                        clips.append((job, clip))
                 bar.advance(1)
     return sorted(clips, key=lambda each: each[0].line)
-
-
-def clip_of(
-    job: Job, identity: Identity, recording: Recording, artist: Artist, seed: int | None, look: Look
-) -> Clip:
-    """What is to be drawn for a job."""
-    show, size = way_to_show(identity, artist.trained.recipe, look)
-    inputs = checksums(job.face, job.speech, artist, look, face_index=job.face_index)
-    own = seed_of(job, artist.trained.recipe, seed)
-    return Clip(job.out, f"{job.face.stem} speaking", identity.crop, recording, own, show, size, inputs)
 
 
 def seed_of(job: Job, recipe: Recipe, seed: int | None) -> int:

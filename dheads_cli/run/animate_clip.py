@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,31 +17,24 @@ from torch import Tensor
 
 from dheads_cli import console, registry
 from dheads_cli.data import outputs
-from dheads_cli.data.mark import marked
-from dheads_cli.data.paste import PasteBack
 from dheads_cli.data.provenance import Provenance, made_here
-from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.model.generate import Drawer, NoiseStreams, from_uint8, to_uint8
 from dheads_cli.model.speech import spoken_windows
-from dheads_cli.recipe import Recipe, Sample
+from dheads_cli.recipe import Sample
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.frames import Quality, chosen_settings, drawer_of
-from dheads_cli.run.identity import Identity, margins_of
+from dheads_cli.run.identity import Identity, find_face, read_identity
 from dheads_cli.run.kept_frames import Inputs, KeptFrames
+from dheads_cli.run.look import Look, Show, way_to_show
 from dheads_cli.run.preview import Preview
 from dheads_cli.run.recording import Recording
 
 DEFAULT_MODEL = "small"
-DEFAULT_SIZE = 256  # px of the video: a 64 px model's frames are scaled up to be looked at
-DEFAULT_LONGEST = 1280  # px of the longer side of a whole photo's video
-MAX_SIZE = 4096  # px: more than H.264 players show
-SOFT_FROM = 2.0  # px of a whole photo for one px of its face, from which the face looks softer than the photo
+CHECKSUM_DIGITS = 12  # short enough for a file's metadata
 SOUND_RATE = 48000  # Hz of the video's sound; the network hears the speech at its encoder's rate
-
-Show = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a drawn frame [S, S, 3] -> a frame of the video [H, W, 3]
 
 
 @dataclass(frozen=True)
@@ -88,34 +82,6 @@ def ready(
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a video looks.
-
-    Attributes:
-        size: width and height, px, see animate.
-        paste_back: put the face back into the whole photo.
-        mark: draw a visible mark into the corner of each frame.
-    """
-
-    size: int | None = None
-    paste_back: bool = False
-    mark: bool = False
-
-    def check(self) -> None:
-        """Refuse a size that players don't show.
-
-        Raises:
-            DheadsError: it is one.
-        """
-        if self.size is not None and (self.size % 2 or not 16 <= self.size <= MAX_SIZE):
-            raise DheadsError(f"--size {self.size}: the video's width and height must be even, from 16 to {MAX_SIZE}.")
-
-    def longest_px(self, model_size: int) -> int:
-        """The longer side of the video, at most; the model's frames are [S, S]."""
-        return self.size or (DEFAULT_LONGEST if self.paste_back else max(DEFAULT_SIZE, model_size))
-
-
-@dataclass(frozen=True)
 class Clip:
     """What is to be drawn.
 
@@ -127,7 +93,7 @@ class Clip:
         seed: of the random draws.
         show: makes a frame of the video of a drawn one.
         size: (width, height) of the video, px.
-        inputs: checksums of what it is made from, see animate_inputs.
+        inputs: checksums of what it is made from, see checksums.
     """
 
     out: str
@@ -142,6 +108,59 @@ class Clip:
     def made_by(self, artist: Artist) -> Provenance:
         """What the video says of itself."""
         return made_here(artist.trained.recipe.name, self.seed, self.inputs)
+
+
+def identity_of(face: Path, artist: Artist, face_index: int | None, frame: int | None = None) -> Identity:
+    """Who speaks in what an artist draws, see animate."""
+    recipe, closing = artist.trained.recipe, artist.settings.close_mouth
+    picture = read_identity(face, recipe.preprocess, frame)
+    return find_face(picture, face, recipe.preprocess, recipe.model.size, face_index, closing=closing)
+
+
+def clip_of(
+    out: str,
+    face: Path,
+    identity: Identity,
+    recording: Recording,
+    artist: Artist,
+    look: Look,
+    seed: int,
+    *,
+    face_index: int | None = None,
+    frame: int | None = None,
+) -> Clip:
+    """What is to be drawn, see animate."""
+    show, size = way_to_show(identity, artist.trained.recipe, look)
+    inputs = checksums(face, recording.path, artist, look, face_index=face_index, frame=frame)
+    return Clip(out, f"{face.stem} speaking", identity.crop, recording, seed, show, size, inputs)
+
+
+def checksums(
+    face: Path, speech: Path, artist: Artist, look: Look, *, face_index: int | None = None, frame: int | None = None
+) -> dict[str, str]:
+    """Checksums of all that decides how a video looks and sounds, but for its seed and dheads itself.
+
+    Args:
+        face, speech: their files.
+        artist: with which model, and how it draws; how many frames at a time hardly matters, so it is left out.
+        look: of the video.
+        face_index, frame: see animate.
+
+    Returns:
+        The first 12 digits of the sha256 of "face", "speech" and "weights", as `sha256sum` has it, and of "settings".
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    sampling = artist.settings.model_dump_json(exclude={"batch_size"})
+    longest = look.longest_px(artist.trained.recipe.model.size)
+    settings = repr((sampling, longest, look.paste_back, look.mark, face_index or 1, frame))
+    return {
+        "face": sha256_of(face)[:CHECKSUM_DIGITS],
+        "speech": sha256_of(speech)[:CHECKSUM_DIGITS],
+        "weights": artist.digest[:CHECKSUM_DIGITS],
+        "settings": hashlib.sha256(settings.encode()).hexdigest()[:CHECKSUM_DIGITS],
+    }
 
 
 class Drawing:
@@ -242,41 +261,3 @@ class Drawing:
             self._keeper.remove()
         for preview in self._previews if whole else ():
             preview.finish()
-
-
-def way_to_show(identity: Identity, recipe: Recipe, look: Look) -> tuple[Show, tuple[int, int]]:
-    """How drawn frames become those of the video, and the video's (width, height) px.
-
-    Args:
-        identity: who speaks.
-        recipe: of the model.
-        look: of the video.
-    """
-    longest = look.longest_px(recipe.model.size)
-    show, shown = whole_photo(identity, recipe, longest) if look.paste_back else alone(longest)
-    return (lambda drawn: marked(show(drawn))) if look.mark else show, shown
-
-
-def alone(size: int) -> tuple[Show, tuple[int, int]]:
-    """Show the crop by itself; also returns the video's (width, height) px."""
-    return lambda drawn: scaled(drawn, size), (size, size)
-
-
-def whole_photo(identity: Identity, recipe: Recipe, longest: int) -> tuple[Show, tuple[int, int]]:
-    """Show the whole photo with the crop in its place; also returns the video's (width, height) px."""
-    margins = margins_of(recipe.preprocess)
-    paste = PasteBack(identity.picture, identity.transform, recipe.model.size, margins, longest)
-    if paste.enlarged > SOFT_FROM:
-        console.warn(
-            f"the face is drawn in {recipe.model.size} px and enlarged {paste.enlarged:.1f} times: it will be softer "
-            "than the photo around it (a smaller --size helps)"
-        )
-    return paste, paste.size
-
-
-def scaled(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A frame uint8 [S, S, 3] in another size: by Lanczos up, by the mean over pixels down."""
-    if picture.shape[0] == size:
-        return picture
-    way = cv2.INTER_LANCZOS4 if size > picture.shape[0] else cv2.INTER_AREA
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=way), np.uint8)

@@ -18,7 +18,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import choose_device, choose_precision, random_inputs
 from dheads_cli.model.checkpoint import Trained, load_model
 from dheads_cli.run import bench_parts, bench_preprocess
-from dheads_cli.run.animate_clip import DEFAULT_MODEL, DEFAULT_SIZE
+from dheads_cli.run.animate_clip import DEFAULT_MODEL
 from dheads_cli.run.bench_animate import AnimateLoop, write_speech
 from dheads_cli.run.bench_parts import Peak, Timing
 from dheads_cli.run.bench_preprocess import usable_clips
@@ -26,6 +26,7 @@ from dheads_cli.run.bench_table import COLUMNS, rows
 from dheads_cli.run.device_speed import Call, Clock, shapes_of
 from dheads_cli.run.doctor import FACE
 from dheads_cli.run.identity import find_face
+from dheads_cli.run.look import DEFAULT_SIZE
 
 PASS_SECONDS = 5  # a pass of the animate loop takes at most this many times a measurement's seconds
 QUIET = 0.3  # load a core, above which the machine is said to be busy

@@ -18,9 +18,10 @@ from dheads_cli.data import media
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.generate import to_uint8
 from dheads_cli.model.speech import encode_stream, frames_of, samples_of, stream_windows
-from dheads_cli.run.animate_clip import SOUND_RATE, scaled
+from dheads_cli.run.animate_clip import SOUND_RATE
 from dheads_cli.run.device_speed import Clock
 from dheads_cli.run.frames import chosen_settings, draw_frames
+from dheads_cli.run.look import scaled
 from dheads_cli.run.recording import listen
 
 Item = TypeVar("Item")
