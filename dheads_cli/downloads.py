@@ -50,7 +50,7 @@ def fetch(url: str, path: Path, what: str, option: str) -> None:
     needs = f"{what} needs {path.name}"
     if not settings.allowed:
         raise DheadsError(f"{needs}: not here yet; the first recipe that uses it fetches it from {url}")
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may be fetching it, too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, part.open("wb") as file:

@@ -45,6 +45,16 @@ def test_a_file_is_fetched_into_a_folder_that_is_made(address: str, tmp_path: Pa
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_another_process_is_fetching_is_left_alone(address: str, tmp_path: Path) -> None:
+    path, theirs = tmp_path / "cache" / "whole.pth", {".whole.pth.1.part", "whole.pth.part"}
+    path.parent.mkdir()
+    for name in theirs:
+        (path.parent / name).write_bytes(b"half")
+    downloads.fetch(f"{address}/whole.pth", path, "encoder", "`weights: PATH`")
+    assert path.read_bytes() == CONTENT
+    assert {(path.parent / name).read_bytes() for name in theirs} == {b"half"}
+
+
 @pytest.mark.parametrize(("name", "why"), [("cut.pth", "after 2304000 of 2305000 bytes"), ("none.pth", "not found")])
 def test_what_can_t_be_fetched_whole_leaves_nothing(address: str, tmp_path: Path, name: str, why: str) -> None:
     path = tmp_path / "cache" / name
