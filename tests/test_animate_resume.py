@@ -276,6 +276,17 @@ def test_two_runs_do_not_write_one_video(model: Path, tmp_path: Path) -> None:
     assert dheads(*batch).code == 0
 
 
+def test_a_folder_needs_no_place_beside_it_and_does_not_stay_if_nothing_is_in_it(tmp_path: Path) -> None:
+    """A mounted folder's parent is often not to be written to."""
+    there, new = tmp_path / "there", f"{tmp_path}/new/"
+    there.mkdir()
+    for out in (str(there), new):
+        with alone_at(out):
+            assert sorted({path.name for path in tmp_path.iterdir()} - {"new"}) == ["there"]
+            assert os.listdir(out) == [".resume"]
+    assert (os.listdir(tmp_path), os.listdir(there)) == (["there"], [])
+
+
 class NoState:
     """Noise at which a save ends as it would by Ctrl-C: after the frames, before the state."""
 

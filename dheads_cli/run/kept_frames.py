@@ -1,8 +1,8 @@
 """The frames of a video that is being drawn, kept beside its place, so that a run that was broken off can go on.
 
-`.OUT.resume/` holds the frames as the model drew them, without loss, a file for every few seconds of work, and
-`state.safetensors`: what the next frame is drawn from, exactly. Memory and time that it takes do not grow with the
-video; a run of less than ten seconds leaves nothing.
+`.OUT.resume/`, or `OUT/.resume/` of a folder of PNGs, holds the frames as the model drew them, without loss, a file for
+every few seconds of work, and `state.safetensors`: what the next frame is drawn from, exactly. Memory and time that it
+takes do not grow with the video; a run of less than ten seconds leaves nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import dheads_cli
 from dheads_cli.data.lossless import decode_lossless, encode_lossless
-from dheads_cli.data.outputs import STDOUT
+from dheads_cli.data.outputs import STDOUT, is_folder
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.holding import held
@@ -180,9 +180,9 @@ class KeptFrames:
 
 
 def folder_of(out: str) -> Path:
-    """Where the frames of a video that goes to `out` are kept."""
+    """Where the frames of a video that goes to `out` are kept: beside a file; within a folder, which may be mounted."""
     place = Path(os.path.abspath(out))
-    return place.with_name(f".{place.name}.resume")
+    return place / ".resume" if is_folder(out) else place.with_name(f".{place.name}.resume")
 
 
 @contextlib.contextmanager
@@ -196,6 +196,7 @@ def alone_at(out: str) -> Iterator[None]:
         yield
         return
     folder = folder_of(out)
+    made_here = [folder] if folder.parent.exists() else [folder, folder.parent]
     told = f"{out} is being made by another `dheads animate`: wait for it, or name another file."
     with contextlib.ExitStack() as stack:
         try:
@@ -205,8 +206,9 @@ def alone_at(out: str) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # frames are kept in it, or it is removed already
-                folder.rmdir()
+            for each in made_here:
+                with contextlib.suppress(OSError):  # frames are in it, or it is removed already
+                    each.rmdir()
 
 
 def n_left(out: str) -> int:
