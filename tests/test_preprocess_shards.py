@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from dheads_cli.data import shards
 from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.manifest import MANIFEST, SETTINGS, read_manifest
+from dheads_cli.data.stored_clip import EXTENSIONS
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.run.preprocess_clip import Outcome
 from dheads_cli.run.preprocess_folder import prepare
@@ -38,7 +39,7 @@ def process(clips: Sequence[ClipSource]) -> Generator[Outcome]:
         if clip.id in ("clip1", "clip4"):
             yield UnusableClip("damaged", f"{clip.video}: made up")
         else:
-            sample = {extension: f"{clip.id}'s {extension}".encode() * 300 for extension in shards.EXTENSIONS}
+            sample = {extension: f"{clip.id}'s {extension}".encode() * 300 for extension in EXTENSIONS}
             yield sample | {"json": b'{"n_frames": 2, "quality": {"face_height_px": 9}}'}
 
 
@@ -173,7 +174,7 @@ def test_clips_whose_bytes_a_loss_of_power_took_are_made_again(done: Path, inter
 @pytest.mark.parametrize("damage", ["missing", "longer", "rows", "unreadable"])
 def test_what_a_finished_corpus_lacks_is_made_again(done: Path, tmp_path: Path, damage: str) -> None:
     out = shutil.copytree(done, tmp_path / "out")
-    shard, manifest = out / "train-000001.tar", out / shards.MANIFEST
+    shard, manifest = out / "train-000001.tar", out / MANIFEST
     if damage == "missing":
         shard.unlink()
     elif damage == "longer":
@@ -188,7 +189,7 @@ def test_what_a_finished_corpus_lacks_is_made_again(done: Path, tmp_path: Path, 
 
 
 def test_the_manifest_does_not_say_where_the_corpus_lies(done: Path) -> None:
-    row = next(row for row in shards.read_manifest(done) if row.id == "clip1")
+    row = next(row for row in read_manifest(done) if row.id == "clip1")
     assert row.detail == "clip1.mp4: made up"
 
 
@@ -218,14 +219,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a shard gone": (lambda out: (out / "train-000001.tar").unlink(), r"2 of 4 clips damaged\. Repair that and call"),
     "a shard too many": (lambda out: (out / "more-000000.tar").touch(), "more-000000.tar: no clip of"),
     "a row gone": (
-        lambda out: (out / shards.MANIFEST).write_text("".join((out / shards.MANIFEST).open().readlines()[:-1])),
+        lambda out: (out / MANIFEST).write_text("".join((out / MANIFEST).open().readlines()[:-1])),
         "has 5 rows for 6 clips",
     ),
     "a row of another split": (
-        lambda out: (out / shards.MANIFEST).write_text((out / shards.MANIFEST).read_text().replace('"val"', '"new"')),
+        lambda out: (out / MANIFEST).write_text((out / MANIFEST).read_text().replace('"val"', '"new"')),
         "is of other clips",
     ),
-    "the record gone": (lambda out: (out / shards.SETTINGS).unlink(), "the record of how .* is missing"),
+    "the record gone": (lambda out: (out / SETTINGS).unlink(), "the record of how .* is missing"),
 }
 
 
