@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dheads_cli import registry
-from dheads_cli.data.dataset import Batch
+from dheads_cli.data.batch import Batch
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_unet
 from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Objective, cosine_schedule
