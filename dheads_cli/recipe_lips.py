@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dheads_cli.recipe import Preprocess, Shards
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_data import Shards
 from dheads_cli.recipe_section import Fraction, Positive, Section
 from dheads_cli.recipe_train import Augment, Optimisation
 

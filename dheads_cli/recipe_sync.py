@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dheads_cli.recipe import Preprocess, Shards
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_data import Shards
 from dheads_cli.recipe_section import Fraction, Positive, Section
 from dheads_cli.recipe_train import Optimisation
 

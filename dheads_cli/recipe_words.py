@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dheads_cli.recipe import Preprocess, Shards
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_data import Shards
 from dheads_cli.recipe_section import Component, Fraction, Positive, Section
 from dheads_cli.recipe_train import HearingOptimisation
 
