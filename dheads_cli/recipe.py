@@ -13,7 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from dheads_cli.recipe_data import Data
-from dheads_cli.recipe_section import Component, Fraction, NoiseLevel, Positive, Section
+from dheads_cli.recipe_section import Component, Description, Fraction, Name, NoiseLevel, Positive, Section, Seed
 from dheads_cli.recipe_train import Train
 
 
@@ -208,9 +208,9 @@ class Recipe(Section):
     """One talking-head model: its corpus, network, training, sampling and scoring."""
 
     task: Literal["video"] = Field("video", description="What is learned: video, a face that speaks.")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
-    description: str = Field("", description="What the model is, for people.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    name: Name
+    description: Description = ""
+    seed: Seed = 0
     preprocess: Preprocess = Field(Preprocess(), description="Corpus to shards.")
     data: Data = Field(Data(), description="Which shards to read.")
     model: Model = Field(Model(), description="Network and diffusion.")
