@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killed import killed_at
 
 from dheads_cli.data.corpora import ClipSource
 from dheads_cli.data.manifest import MANIFEST, SETTINGS, read_manifest
@@ -52,20 +50,6 @@ def write(out: Path, process: Process = process) -> list[str]:
     return list(worked)
 
 
-def be_killed_after(out: Path, n_operations: int) -> None:
-    """Be killed before the n-th time from now that a file in a folder is opened, made, renamed or removed."""
-    left = n_operations
-
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir") and str(out) in str(arguments[0]):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-
-
 def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -81,20 +65,9 @@ def plan_order() -> list[ClipSource]:
     return [clip for shard in plan_shards(CLIPS, 2) for clip in shard.clips]
 
 
-def killed_at(out: Path, n_operations: int) -> bool:
-    """Write the corpus in a process that is killed after so many operations; whether there were as many."""
-    if (child := os.fork()) == 0:
-        be_killed_after(out, n_operations)
-        write(out)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
 def test_killed_before_any_operation_on_its_files_it_goes_on_to_the_same_bytes(done: Path, tmp_path: Path) -> None:
     n_operations = 0
-    while killed_at(out := tmp_path / str(n_operations), n_operations):
+    while killed_at(out := tmp_path / str(n_operations), n_operations, partial(write, out)):
         left = sorted(str(path.relative_to(out)) for path in out.rglob("*")) if out.exists() else []
         write(out)
         assert contents(out) == contents(done), f"killed at operation {n_operations}, which left {left}"
@@ -104,13 +77,10 @@ def test_killed_before_any_operation_on_its_files_it_goes_on_to_the_same_bytes(d
 
 
 def test_a_killed_clearing_away_leaves_nothing_that_is_taken_for_done(done: Path, tmp_path: Path) -> None:
+    other = RECORD | {"settings": {"size": 32}}
     for n_operations in itertools.count():
         out = shutil.copytree(done, tmp_path / str(n_operations))
-        if (child := os.fork()) == 0:
-            be_killed_after(out, n_operations)
-            prepare(out, RECORD | {"settings": {"size": 32}}, overwrite=True)
-            os._exit(0)
-        if os.waitpid(child, 0)[1] == 0:
+        if not killed_at(out, n_operations, partial(prepare, out, other, overwrite=True)):
             break
         write(out)  # by the settings of before, which are still those of the record
         assert contents(out) == contents(done)
