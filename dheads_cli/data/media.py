@@ -1,7 +1,7 @@
 """Pictures, sound and video in and out of files: the readers, the writer, and stored clips both ways.
 
 With the files it gathers (media_file, photo, video_reader, sound_reader, encoder, video_writer), lossless and codecs it
-is all that knows PyAV.
+is all that reads and writes with PyAV.
 """
 
 from __future__ import annotations
