@@ -15,8 +15,9 @@ from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Objective, cosine_
 from dheads_cli.model.generate import Continuity, NoiseStreams, generate
 from dheads_cli.model.guidance import ConditionDropout, Conditions, Guidance
 from dheads_cli.model.timesteps import Uniform
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import load_recipe, overridden
+from dheads_cli.recipe_model import Model
 from dheads_cli.run.training_loss import TrainingLoss
 
 
