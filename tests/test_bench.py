@@ -16,7 +16,8 @@ from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_model, save_tensors
-from dheads_cli.recipe import Model, Preprocess, Recipe
+from dheads_cli.recipe import Preprocess, Recipe
+from dheads_cli.recipe_model import Model
 from dheads_cli.run import bench_parts
 from dheads_cli.run.animate import animate
 from dheads_cli.run.bench import bench, load_weights, rows
