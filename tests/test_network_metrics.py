@@ -20,6 +20,7 @@ from dheads_cli.conformance import assert_conforms
 from dheads_cli.conformance.metrics import talking_clip
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
+from dheads_cli.protocols import MetricInParts
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.doctor_metrics import metric_networks
 from dheads_cli.run.eval_paper import paper_metrics, with_weights
@@ -101,7 +102,8 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, build) -> None:
 def test_inception_with_other_weights_gives_a_distance_that_is_not_called_fid(tmp_path: Path) -> None:
     file = str(inception_file(tmp_path))
     metric = FID(weights=file, stride=10)
-    metric.update(talking_clip("bb"), talking_clip("a"))
+    assert isinstance(metric, MetricInParts)
+    metric.add(metric.measure(talking_clip("bb"), talking_clip("a")))
     values = metric.compute()
     assert set(values) == {"Inception FD", "Inception FD frames"}
     assert values["Inception FD frames"] == 2
@@ -116,7 +118,9 @@ def test_inception_with_other_weights_gives_a_distance_that_is_not_called_fid(tm
 
 def test_fvd_keeps_the_contract(tmp_path: Path) -> None:
     trust.allow()
-    assert_conforms("metrics", FVD(weights=str(i3d_file(tmp_path))))
+    metric = FVD(weights=str(i3d_file(tmp_path)))
+    assert isinstance(metric, MetricInParts)
+    assert_conforms("metrics", metric)
 
 
 def test_fvd_is_of_pieces_and_a_short_clip_is_left_out(tmp_path: Path) -> None:
@@ -151,6 +155,7 @@ def test_fvd_opens_its_file_only_when_trusted_and_only_if_it_answers_as_i3d_does
 
 def test_lpips_keeps_the_contract_and_equal_frames_are_at_no_distance(tmp_path: Path) -> None:
     metric = LPIPS(weights=str(alexnet_file(tmp_path)))
+    assert isinstance(metric, MetricInParts)
     assert_conforms("metrics", metric)
     real = talking_clip("a", 2)
     near, far = (FakeClip(frames=(real.frames // n).astype(np.uint8)) for n in (2, 4))
@@ -179,6 +184,9 @@ def test_eval_takes_the_file_and_the_trust_and_names_both_in_the_report(tmp_path
     ended = dheads(*words, "--trust")
     assert ended.code == 0, ended.stderr
     report = json.loads((ours / "eval.json").read_text())
+    there = dheads(*words, "--trust", "--workers", "2")  # the file is opened in another process
+    assert there.code == 0, there.stderr
+    assert json.loads((ours / "eval.json").read_text()) == report
     fvd = next(metric for metric in report["metrics"] if metric["use"] == "fvd")
     assert sha256_of(file)[:12] in fvd["weights"]
     assert report["rows"]["generated"]["values"]["I3D FD pieces"] == 2

@@ -30,6 +30,8 @@ INCEPTION = NetworkFile(
 FEATURES = "2048"  # those of the last pooling, as torch-fidelity calls them
 BATCH = 16  # frames at once
 
+Features = tuple[NDArray[np.float32], NDArray[np.float32]]
+
 
 class FID:
     """Fréchet Inception distance (Heusel et al. 2017) of all generated frames to all real ones.
@@ -66,10 +68,18 @@ class FID:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Take a clip in; a distance is only of a set."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> Features:
+        """Features of generated and of real frames, [F, 2048] each."""
         generated, real = (each.frames[:: self.stride] for each in (clip, reference))
         features = self.embed(generated)
-        self._generated.add(features)
-        self._real.add(features if np.array_equal(generated, real) else self.embed(real))
+        return features, features if np.array_equal(generated, real) else self.embed(real)
+
+    def add(self, measured: Features) -> dict[str, float | str]:
+        """Take a clip's features in."""
+        self._generated.add(measured[0])
+        self._real.add(measured[1])
         return {}
 
     def compute(self) -> dict[str, float]:

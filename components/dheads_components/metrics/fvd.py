@@ -31,6 +31,8 @@ MIN_LENGTH = 16  # frames; I3D halves time three times, and shorter pieces are n
 N_LOGITS = 400
 BATCH = 2  # pieces at once: 224 px and 16 frames take some 300 MB each
 
+Logits = tuple[NDArray[np.float32], NDArray[np.float32]]
+
 
 class FVD:
     """Fréchet video distance (Unterthiner et al. 2018) of generated to real clips, in pieces of `length` frames.
@@ -66,11 +68,21 @@ class FVD:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Take a clip in; a distance is only of a set."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> Logits | None:
+        """Logits of generated and of real pieces, [N, 400] each; None for a clip shorter than a piece."""
         if len(clip.frames) < self.length:
-            return {"FVD note": f"shorter than {self.length} frames: left out of FVD"}
+            return None
         logits = self.embed(clip.frames)
-        self._generated.add(logits)
-        self._real.add(logits if np.array_equal(clip.frames, reference.frames) else self.embed(reference.frames))
+        return logits, logits if np.array_equal(clip.frames, reference.frames) else self.embed(reference.frames)
+
+    def add(self, measured: Logits | None) -> dict[str, float | str]:
+        """Take a clip's logits in."""
+        if measured is None:
+            return {"FVD note": f"shorter than {self.length} frames: left out of FVD"}
+        self._generated.add(measured[0])
+        self._real.add(measured[1])
         return {}
 
     def compute(self) -> dict[str, float]:

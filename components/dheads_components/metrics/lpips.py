@@ -59,8 +59,12 @@ class LPIPS:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """LPIPS of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> float | None:
+        """LPIPS of one clip; None where frames are too small."""
         if min(clip.frames.shape[1:3]) < MIN_PX:
-            return {"LPIPS note": f"frames smaller than {MIN_PX} px: left out of LPIPS"}
+            return None
         values = []
         with torch.inference_mode():
             for begin in range(0, len(clip.frames), BATCH):
@@ -70,8 +74,14 @@ class LPIPS:
                     for each in (clip, reference)
                 )  # fmt: skip
                 values.append(self._network(ours, real).reshape(-1).double().cpu().numpy())
-        self._clips.append(float(np.concatenate(values).mean()))
-        return {self._name: self._clips[-1]}
+        return float(np.concatenate(values).mean())
+
+    def add(self, measured: float | None) -> dict[str, float | str]:
+        """Take a clip's LPIPS in."""
+        if measured is None:
+            return {"LPIPS note": f"frames smaller than {MIN_PX} px: left out of LPIPS"}
+        self._clips.append(measured)
+        return {self._name: measured}
 
     def compute(self) -> dict[str, float]:
         """Mean over clips."""
