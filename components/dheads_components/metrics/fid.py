@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dheads_cli.errors import DheadsError
 from dheads_components.metrics.gaussian import MIN_SAMPLES, Moments, frechet_of_moments
 from dheads_components.metrics.network_files import NetworkFile, Weights, find, read_tensors
+from dheads_components.metrics.seen import Seen
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -57,6 +58,7 @@ class FID:
         self.stride, self.device = stride, device
         self._file = find(INCEPTION, weights)
         self._network = _load(self._file, device)
+        self._seen = Seen(self.embed)
         self._generated, self._real = Moments(), Moments()
 
     @property
@@ -73,8 +75,7 @@ class FID:
     def measure(self, clip: Clip, reference: Clip) -> Features:
         """Features of generated and of real frames, [F, 2048] each."""
         generated, real = (each.frames[:: self.stride] for each in (clip, reference))
-        features = self.embed(generated)
-        return features, features if np.array_equal(generated, real) else self.embed(real)
+        return self._seen(generated), self._seen(real)
 
     def add(self, measured: Features) -> dict[str, float | str]:
         """Take a clip's features in."""

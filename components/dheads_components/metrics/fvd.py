@@ -13,6 +13,7 @@ from dheads_cli import trust
 from dheads_cli.errors import DheadsError
 from dheads_components.metrics.gaussian import MIN_SAMPLES, Moments, frechet_of_moments
 from dheads_components.metrics.network_files import NetworkFile, Weights, find
+from dheads_components.metrics.seen import Seen
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -59,6 +60,7 @@ class FVD:
         self.length, self.device = length, device
         self._file = find(I3D, weights)
         self._network = _load(self._file, device)
+        self._seen = Seen(self.embed)
         self._generated, self._real = Moments(), Moments()
 
     @property
@@ -74,8 +76,7 @@ class FVD:
         """Logits of generated and of real pieces, [N, 400] each; None for a clip shorter than a piece."""
         if len(clip.frames) < self.length:
             return None
-        logits = self.embed(clip.frames)
-        return logits, logits if np.array_equal(clip.frames, reference.frames) else self.embed(reference.frames)
+        return self._seen(clip.frames), self._seen(reference.frames)
 
     def add(self, measured: Logits | None) -> dict[str, float | str]:
         """Take a clip's logits in."""
