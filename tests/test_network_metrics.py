@@ -13,6 +13,7 @@ import torch
 from clips import FakeClip
 from commands import dheads
 from network_weights import alexnet_file, i3d_file, inception_file
+from safetensors.torch import save_file
 from sample_folder import write_film
 
 from dheads_cli import downloads, trust
@@ -74,16 +75,30 @@ def test_a_cache_must_hold_the_published_file(caches: Path, place: str) -> None:
         find(INCEPTION, None)
 
 
-def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+def test_a_file_that_would_run_something_runs_nothing(tmp_path: Path) -> None:
     class Harm:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "harmed"),)
 
     path = tmp_path / "harm.pth"
     torch.save({"weight": torch.zeros(1), "more": Harm()}, path)
-    with pytest.raises(DheadsError, match="no state dict"):
-        read_tensors(find(INCEPTION, str(path)))
+    assert list(read_tensors(find(INCEPTION, str(path)), INCEPTION)) == ["weight"]
     assert not (tmp_path / "harmed").exists()
+
+
+def test_a_file_that_is_not_the_one_whose_checksum_was_taken_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"weight": torch.zeros(1)}, path)
+    found = find(INCEPTION, str(path))
+    torch.save({"weight": torch.ones(1)}, path)
+    with pytest.raises(DheadsError, match="changed while it was read"):
+        read_tensors(found, INCEPTION)
+
+
+def test_conversions_to_safetensors_are_read(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(1)}, tmp_path / "x.safetensors")
+    found = read_tensors(find(INCEPTION, str(tmp_path / "x.safetensors")), INCEPTION)
+    assert torch.equal(found["weight"], torch.ones(1))
 
 
 @pytest.mark.parametrize("build", [FID, LPIPS])

@@ -117,7 +117,7 @@ def _load(weights: Weights, device: str) -> Any:
     """The network, frozen. torch-fidelity unpickles the file it is given: it gets one that was written here."""
     inception = _require_torch_fidelity()
     tensors_alone = io.BytesIO()
-    torch.save(read_tensors(weights), tensors_alone)
+    torch.save(read_tensors(weights, INCEPTION), tensors_alone)
     tensors_alone.seek(0)
     try:
         network = inception.FeatureExtractorInceptionV3(

@@ -112,7 +112,7 @@ def _load(weights: Weights, device: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision: an argument by its old name
         network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    tensors = read_tensors(weights)
+    tensors = read_tensors(weights, ALEXNET)
     try:  # lpips' "slice2.3.weight" is torchvision's "features.3.weight"
         taken = {name: tensors[f"features.{name.split('.', 1)[1]}"] for name in network.net.state_dict()}
         network.net.load_state_dict(taken)
