@@ -242,4 +242,7 @@ def test_doctor_tells_networks_that_are_here_and_how_the_others_are_had(caches: 
     rows = {name: (found, remedy) for name, found, remedy in metric_networks()}
     assert {"metric fid", "metric fvd", "metric lpips", "metric csim"} <= set(rows)
     assert "metric mse" not in rows  # which looks with no network
+    assert rows["metric fvd"][1].startswith(f"needs {I3D.names[0]}")
     assert I3D.url in rows["metric fvd"][1]
+    assert "sync-grid" in rows["metric sync"][0]
+    assert "`dheads eval --metrics '{use: sync, network: syncnet}'` fetches it" in rows["metric sync, the paper's"][1]

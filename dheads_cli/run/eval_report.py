@@ -175,7 +175,8 @@ def used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
     used += [["remark", f"{row}, {count} clips: {text}"] for (row, text), count in remarks.items()]
     changed = Counter(clip["changed"] for clip in scores.clips if clip.get("changed"))
     used += [["changed", f"{count} clip{'' if count == 1 else 's'}: {text}"] for text, count in changed.items()]
-    used += [[f"no {name}", why] for name, why in report["metrics_missing"].items()]
+    if "paper" not in report:  # which tells it beside its columns
+        used += [[f"no {name}", why] for name, why in report["metrics_missing"].items()]
     if GENERATED in scores.totals and SHUFFLED not in scores.totals and not report["reference"]:
         used += [["no floor", "no clips with shuffled audio: make them with `dheads sample RUN --shuffled`"]]
     if any(values["intervals"] for values in report["rows"].values()):

@@ -29,6 +29,7 @@ class NetworkFile:
         size_mb: how much a download is.
         licence: of the weights.
         runs_code: whether it is TorchScript, which is fetched and opened only with --trust.
+        asked: how `--metrics` asks for it, where the metric's name alone does not.
     """
 
     metric: str
@@ -39,6 +40,7 @@ class NetworkFile:
     size_mb: int
     licence: str
     runs_code: bool = False
+    asked: str = ""
 
     @property
     def places(self) -> list[Path]:
@@ -48,10 +50,10 @@ class NetworkFile:
 
     def how_to_get(self) -> str:
         """What to do where it is missing."""
-        trusted = " --trust" if self.runs_code else ""
+        asked = (self.asked or self.metric) + (" --trust" if self.runs_code else "")
         return (
-            f"`dheads eval --metrics {self.metric}{trusted}` fetches it from {self.url} ({self.size_mb} MB); or put it "
-            f"into {CACHE}, or name a copy: --weights {self.metric}=FILE"
+            f"`dheads eval --metrics {asked}` fetches it from {self.url} ({self.size_mb} MB); or put it into {CACHE}, "
+            f"or name a copy: --weights {self.metric}=FILE"
         )
 
 
