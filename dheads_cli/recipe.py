@@ -247,6 +247,10 @@ class Sample(Section):
         description="Bring each frame's mean and spread of colour outside the mouth back to the identity frame's by "
         "this share.",
     )
+    close_mouth: bool = Field(
+        False,
+        description="`dheads animate` closes a photo's open mouth first: for models that keep a smile's teeth.",
+    )
     guidance: Guidance = Field(Guidance(), description="Classifier-free guidance, one scale for each condition.")
     speech_dbfs: float | None = Field(
         -12.6,

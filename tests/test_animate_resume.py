@@ -220,6 +220,15 @@ def test_a_model_and_a_recording_may_go_once_they_are_loaded(model: Path, tmp_pa
     assert (tmp_path / "a.mp4").exists()
 
 
+def test_frames_in_any_layout_are_kept(model: Path, tmp_path: Path) -> None:
+    """Guided ones are contiguous: then the last frame and the newest motion frame are one tensor."""
+    speech = write_speech(tmp_path / "a.flac", 2.2)
+    with drawn(model, speech, tmp_path / "a.mp4") as drawing:
+        for window in drawing.windows():
+            drawing.take(drawing.artist.drawer(drawing.identity, drawing.past, window, drawing.noise).contiguous())
+    assert (tmp_path / "a.mp4").exists()
+
+
 def test_frames_stay_and_are_mentioned_where_a_video_can_not_be_ended(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

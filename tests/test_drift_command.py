@@ -126,7 +126,7 @@ class StillFace:
 
 
 def test_a_model_that_stands_still_is_steady_in_each_way_to_sample(folder, model, tmp_path):
-    tries = ["sample.motion_noise=0", "sample.motion_noise=0.3 sample.stabilize_every=5"]
+    tries = ["sample.motion_noise=0", "sample.sampler={use: ddpm, steps: 1}  sample.stabilize_every=5"]
     cpu, corpus = torch.device("cpu"), Corpus(folder)
     variants = variants_of([str(model)], ["sample.sampler.steps=1"], tries, cpu)
     plan = plan_long_clips(corpus, "test", None, 5.0, 2, FPS)
@@ -134,7 +134,7 @@ def test_a_model_that_stands_still_is_steady_in_each_way_to_sample(folder, model
     gauges = Gauges(StillFace(), registry.build("metrics", "drift", {"csim": False}), scored(real))
     report = measure(variants, real, gauges, tmp_path, {"seed": 0})
     assert [row["label"] for row in report["rows"]] == [
-        "real", "small motion_noise=0", "small motion_noise=0.3 stabilize_every=5"
+        "real", "small motion_noise=0", "small sampler={use: ddpm, steps: 1} stabilize_every=5"
     ]  # fmt: skip
     for row in report["rows"][1:]:
         trends = row["trends"]

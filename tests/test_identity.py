@@ -165,3 +165,21 @@ def test_a_photo_of_8000_px_is_taken(photo: NDArray[np.uint8], tmp_path: Path) -
 def test_other_faces_are_taken_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     found(media.read_image(OTHER_FACE), OTHER_FACE)
     assert capsys.readouterr().err.count("warning") == 1  # an open smile
+
+
+def test_an_open_mouth_is_closed_where_the_model_wants_that(capsys: pytest.CaptureFixture[str]) -> None:
+    picture = media.read_image(OTHER_FACE)
+    closed = find_face(picture, OTHER_FACE, Preprocess(), 64, None, closing=True).crop
+    said = capsys.readouterr().err
+    assert "its mouth, open by 0.1" in said
+    assert "--set sample.close_mouth=false leaves it" in said
+    assert "warning" not in said
+    changed = np.abs(closed.astype(int) - found(picture).crop).max(axis=2)
+    assert changed[36:52].max() > 60  # from nose to chin
+    changed[36:52] = 0
+    assert changed.max() < 15  # it is drawn from a finer crop
+
+
+def test_a_closed_mouth_is_left_as_it_is(photo: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]) -> None:
+    assert np.array_equal(find_face(photo, FACE, Preprocess(), 64, None, closing=True).crop, found(photo).crop)
+    assert capsys.readouterr().err == ""

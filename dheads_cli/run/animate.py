@@ -95,7 +95,9 @@ def animate(
     with as_file(speech) as path:
         recording = listen(path, artist.rate, fps)
         outputs.check_seconds(out, recording.n_frames / fps)
-        identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
+        identity = find_face(
+            picture, face, recipe.preprocess, recipe.model.size, face_index, closing=artist.settings.close_mouth
+        )
         if crop_preview:
             write_crop(crop_preview, identity)
         show, shown = way_to_show(identity, recipe, look)

@@ -116,7 +116,10 @@ def prepare(
             identity, why = None, ""
             try:
                 picture = read_identity(face, recipe.preprocess, None)
-                identity = find_face(picture, face, recipe.preprocess, recipe.model.size, face_index)
+                identity = find_face(
+                    picture, face, recipe.preprocess, recipe.model.size, face_index,
+                    closing=artist.settings.close_mouth,
+                )  # fmt: skip
             except DheadsError as error:
                 why = str(error)
             for job in of_face:

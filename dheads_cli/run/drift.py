@@ -8,7 +8,7 @@ strip-CLIP.png             a row for each: real, then the table's; columns: iden
 from __future__ import annotations
 
 import json
-import shlex
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -182,9 +182,11 @@ def variants_of(
     for reference in models:
         trained = load_model(reference, device)
         for text in tries or [""]:
-            settings = chosen_settings(trained, sets=[*sets, *shlex.split(text)])
+            changes = re.split(r"\s+(?=[\w.]+=)", text.strip()) if text.strip() else []  # a value may have blanks in it
+            settings = chosen_settings(trained, sets=[*sets, *changes])
             name = str(reference) if len(models) > 1 else trained.recipe.name
-            variants.append(Variant(" ".join([name, *text.replace("sample.", "").split()]), trained, settings))
+            label = " ".join([name, *(change.removeprefix("sample.") for change in changes)])
+            variants.append(Variant(label, trained, settings))
     return variants
 
 

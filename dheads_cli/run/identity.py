@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from dheads_cli import console, registry
 from dheads_cli.data import align, media, portrait
+from dheads_cli.data.close_mouth import close_mouth
 from dheads_cli.data.head_pose import head_pose
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
@@ -24,6 +26,7 @@ MIN_FACE_PX = 32  # distance of the outermost landmarks below which a face is to
 SURE = 0.9
 TURNED_FIT = 0.7  # of the misfit of a face, below which it fits so much better turned that it must have lain
 UNLIKE = 0.05  # unlikeness that weighs as one of fitness: a hand at the chin has 0.08, speech 0.03 at most
+FINER = 4  # times the model's size in which a mouth is closed
 LOOK_S, MAX_LOOKS = 60.0, 120  # a film is looked at for so long, in at most so many frames
 
 
@@ -85,9 +88,23 @@ def best_frame(path: Path, settings: Preprocess) -> NDArray[np.uint8]:
 
 
 def find_face(
-    picture: NDArray[np.uint8], path: Path, settings: Preprocess, size: int, face_index: int | None
+    picture: NDArray[np.uint8],
+    path: Path,
+    settings: Preprocess,
+    size: int,
+    face_index: int | None,
+    *,
+    closing: bool = False,
 ) -> Identity:
-    """Crop the face of a picture, uint8 RGB [H, W, 3], as training clips were, and warn of what may spoil the video.
+    """Crop the face of a picture as training clips were, and warn of what may spoil the video.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        path: its file, for what is said.
+        settings: of the model's faces.
+        size: of the crop, px.
+        face_index: which face, 1 is the largest; None takes the largest, and says so where there are several.
+        closing: close its mouth where that is open (sample.close_mouth).
 
     Raises:
         DheadsError: no face, not that many, or one too small to use.
@@ -107,12 +124,31 @@ def find_face(
         )
     if found.extent_px < size / 2:
         console.warn(f"{path}: the face is only {found.extent_px:.0f} px large; the video will be soft")
+    crop, _, transform = align.align_image(picture, landmarks, size, margins_of(settings))
+    closed = _closed(picture, landmarks, settings, size) if closing and found.mouth > portrait.MAX_MOUTH else None
+    if closed is not None:
+        crop = closed
+        console.info(
+            f"{path}: its mouth, open by {found.mouth:.2f} of the eyes' distance, is closed first "
+            "(--set sample.close_mouth=false leaves it)"
+        )
+        found = replace(found, mouth=0.0)
     for doubt in portrait.doubts(found):
         console.warn(f"{path}: {doubt}")
     if not _is_sure(settings, picture, landmarks):
         console.warn(f"{path}: the detector is less than {SURE:.0%} sure of the face; is it covered?")
-    crop, _, transform = align.align_image(picture, landmarks, size, margins_of(settings))
     return Identity(picture, transform, crop)
+
+
+def _closed(
+    picture: NDArray[np.uint8], landmarks: NDArray[np.float32], settings: Preprocess, size: int
+) -> NDArray[np.uint8] | None:
+    """The crop [size, size, 3] with its mouth closed; None where that can't be."""
+    fine, points, _ = align.align_image(picture, landmarks, FINER * size, margins_of(settings))
+    closed = close_mouth(fine, points)
+    if closed is fine:
+        return None
+    return np.asarray(cv2.resize(closed, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def write_crop(path: Path, identity: Identity) -> None:

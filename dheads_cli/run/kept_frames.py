@@ -129,7 +129,8 @@ class KeptFrames:
         digest = hashlib.sha256(data).hexdigest()
         saved = [*self._saved, {"name": name, "n_frames": len(self._waiting), "sha256": digest}]
         tensors = {f"motion.{index}": frame for index, frame in enumerate(past.motion)}
-        tensors |= {"last": past.last} if past.last is not None else {}
+        if past.last is not None:
+            tensors["last"] = past.last.clone()  # it may be the newest motion frame itself, which can't be saved twice
         tensors["noise"] = noise.generators[0].get_state()
         save_tensors(self.folder / STATE, tensors, {"facts": self._facts, "files": saved})
         self._saved = saved
