@@ -116,7 +116,7 @@ def test_all_that_can_t_be_opened_is_told_before_anything_is_measured(folders: t
 def test_videos_of_any_tool_without_a_reference_are_told_what_they_need(folders: tuple[Path, Path]) -> None:
     ended = dheads("eval", folders[0], "--metrics", "psnr")
     assert ended.code == 2
-    assert "samples.jsonl is not in it" in ended.stderr
+    assert "is no samples folder" in ended.stderr
     assert "--reference DIR" in ended.stderr
 
 

@@ -138,11 +138,6 @@ def _groups(folder: Path, reference: Path | None) -> Callable[[Sequence[str] | N
     if reference is not None:
         matches = match_folders(folder, reference)
         return lambda ids, real: named_groups([m for m in matches if ids is None or m.id in ids], ground_truth=real)
-    if folder.is_dir() and not (folder / samples_folder.MANIFEST).is_file():
-        raise DheadsError(
-            f"{folder} is not of `dheads sample`: {samples_folder.MANIFEST} is not in it. Videos of any tool are "
-            "scored beside the real ones of the same names: --reference DIR"
-        )
     rows = samples_folder.read_samples(folder)
     return lambda ids, real: sample_groups(
         folder, [row for row in rows if ids is None or row.id in ids], ground_truth=real
