@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dheads_cli.errors import DheadsError
-from dheads_components.metrics.gaussian import MIN_SAMPLES, Moments, frechet_of_moments
+from dheads_components.metrics.gaussian import SetDistance
 from dheads_components.metrics.network_files import NetworkFile, Weights, find, read_tensors
 from dheads_components.metrics.seen import Seen
 
@@ -31,7 +31,7 @@ INCEPTION = NetworkFile(
 FEATURES = "2048"  # those of the last pooling, as torch-fidelity calls them
 BATCH = 16  # frames at once
 
-Features = tuple[NDArray[np.float32], NDArray[np.float32]]
+Features = tuple[str, NDArray[np.float32], NDArray[np.float32]]  # speaker, generated, real
 
 
 class FID:
@@ -42,7 +42,9 @@ class FID:
     network, as FID was first measured; other resizing gives other numbers.
 
     0: the same frames. FID is biased upwards, the more the fewer frames there are, and below 2049 a covariance is not
-    of full rank: compare only values of the same clips and of the same `FID frames`. With other weights than the
+    of full rank: compare only values of the same clips and of the same `FID frames`. `FID of halves` is of one half of
+    the clips' generated frames to the other half's real ones, `FID of real halves` of real to real, with the same
+    numbers of frames and so the same bias: the floor. With other weights than the
     published the value is called `Inception FD`, which no paper's FID compares with.
 
     Args:
@@ -59,7 +61,7 @@ class FID:
         self._file = find(INCEPTION, weights)
         self._network = _load(self._file, device)
         self._seen = Seen(self.embed)
-        self._generated, self._real = Moments(), Moments()
+        self._set = SetDistance()
 
     @property
     def weights(self) -> str:
@@ -73,24 +75,18 @@ class FID:
         return self.add(self.measure(clip, reference))
 
     def measure(self, clip: Clip, reference: Clip) -> Features:
-        """Features of generated and of real frames, [F, 2048] each."""
+        """Speaker, features of generated and of real frames, [F, 2048] each."""
         generated, real = (each.frames[:: self.stride] for each in (clip, reference))
-        return self._seen(generated), self._seen(real)
+        return clip.speaker, self._seen(generated), self._seen(real)
 
     def add(self, measured: Features) -> dict[str, float | str]:
         """Take a clip's features in."""
-        self._generated.add(measured[0])
-        self._real.add(measured[1])
+        self._set.add(*measured)
         return {}
 
     def compute(self) -> dict[str, float]:
-        """The distance, and of how many frames on either side it is."""
-        if not self._generated.n:
-            return {}
-        name = "FID" if self._file.published else "Inception FD"
-        known = self._generated.n >= MIN_SAMPLES
-        values = {name: frechet_of_moments(self._generated, self._real)} if known else {}
-        return values | {f"{name} frames": float(self._generated.n)}
+        """The distances, and of how many frames on either side the first is."""
+        return self._set.values("FID" if self._file.published else "Inception FD", "frames")
 
     def embed(self, frames: Frames) -> NDArray[np.float32]:
         """uint8 RGB [F, H, W, 3] -> features [F, 2048]."""
