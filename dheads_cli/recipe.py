@@ -217,6 +217,25 @@ class Guidance(Section):
     audio: float = Field(1.0, ge=0, description="Scale of the audio; needs a model with train.audio_drop.")
     identity: float = Field(1.0, ge=0, description="Scale of the identity frame; needs train.identity_drop.")
     motion: float = Field(1.0, ge=0, description="Scale of the motion frames; needs train.motion_drop.")
+    interval: list[Fraction] = Field(
+        [0.0, 1.0],
+        min_length=2,
+        max_length=2,
+        description="Lowest and highest step that is guided, as shares of the schedule; the others cost no evaluation.",
+    )
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """By condition."""
+        return self.model_dump(exclude={"interval"})
+
+    @field_validator("interval")
+    @classmethod
+    def _in_order(cls, interval: list[float]) -> list[float]:
+        if interval[0] > interval[1]:
+            told = {"low": interval[0], "high": interval[1]}
+            raise PydanticCustomError("misfit", "must begin at the lower step: [{high}, {low}]", told)
+        return interval
 
 
 class Sample(Section):
@@ -299,7 +318,7 @@ class Recipe(Section):
     @classmethod
     def _guides_by_what_can_be_dropped(cls, sample: Sample, info: ValidationInfo) -> Sample:
         train, model = info.data.get("train"), info.data.get("model")
-        for condition in (name for name, scale in sample.guidance if scale != 1):
+        for condition in (name for name, scale in sample.guidance.scales.items() if scale != 1):
             told = {"condition": condition, "below": ("sample", "guidance", condition)}
             if condition == "motion" and model and not model.n_motion_frames:
                 raise PydanticCustomError("misfit", "must be 1 (off): model.n_motion_frames is 0", told)

@@ -180,11 +180,13 @@ SCHEDULE = cosine_schedule(1000)
 ALL = {"audio": 2.0, "identity": 0.5, "motion": 3.0}
 
 
-def frames_of(unet: Gaussian, sampler: str = "dpmpp_2m", seeds=(0,), n: int = 2, scales=None, **continuity):
+def frames_of(
+    unet: Gaussian, sampler: str = "dpmpp_2m", seeds=(0,), n: int = 2, scales=None, interval=(0.0, 1.0), **continuity
+):
     """[F, B, 3, 16, 16]: frames drawn by one of the samplers, in 8 steps."""
     identity = torch.full((len(seeds), 3, 16, 16), -0.25)
     windows = [torch.full((len(seeds), 5, 2), 1.0)] * n
-    guidance = None if scales is None else Guidance(scales)
+    guidance = None if scales is None else Guidance(scales, interval)
     drawn = generate(
         unet, SCHEDULE, registry.build("samplers", sampler, {"steps": 8}), unet.prediction, identity, windows,
         continuity=Continuity(**continuity), noise=NoiseStreams(seeds, torch.device("cpu")), guidance=guidance,
@@ -219,6 +221,18 @@ def test_each_guided_condition_adds_a_pass_to_the_one_batch():
         assert unet.batches == [2 * passes] * 16
 
 
+def test_steps_outside_the_interval_are_not_guided_and_cost_one_pass():
+    high = Gaussian(audio=0.1)
+    options = {"sampler": "ddim", "seeds": (1, 2), "scales": {"audio": 3.0}, "motion_noise": 0.3}
+    upper = frames_of(high, **options, interval=(0.5, 1.0))
+    assert high.batches == [4, 4, 4, 4, 2, 2, 2, 2] * 2  # of 8 even steps the upper half; the highest comes first
+    plain = frames_of(Gaussian(audio=0.1), **options | {"scales": None})
+    lower = frames_of(Gaussian(audio=0.1), **options, interval=(0.0, 0.5))
+    assert (lower - plain).mean().item() == pytest.approx(0.2, abs=0.02)  # low steps decide where so narrow a bell is
+    assert 0.001 < (upper - plain).mean() < 0.02
+    assert torch.equal(frames_of(Gaussian(audio=0.1), **options, interval=(0.001, 0.002)), plain)  # no step is in there
+
+
 def test_all_passes_see_the_same_noise_on_motion_frames():
     unet = Gaussian()
     frames_of(unet, n=1, scales={"audio": 2.0, "motion": 2.0}, motion_noise=0.5)
@@ -233,6 +247,11 @@ def test_a_guided_clip_does_not_depend_on_its_batch():
 
 
 # Recipes
+
+
+def test_an_interval_that_begins_above_its_end_is_refused():
+    with pytest.raises(DheadsError, match=r"sample\.guidance\.interval.*must begin at the lower step: \[0\.5, 1\.0\]"):
+        overridden(a_recipe(train={"audio_drop": 0.1}), ["sample.guidance.interval=[1, 0.5]"], "sample")
 
 
 def a_recipe(**sections: dict) -> Recipe:

@@ -117,21 +117,27 @@ class Drawer:
         shown = list(past.motion)
         if self._is_stabilized(past):
             shown[0] = identity
-        given = guidance.passes(Conditions(identity, shown, audio_window))
+        alone = Conditions(identity, shown, audio_window)
+        given = guidance.passes(alone)
         motion_frames = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         noised, per_frame = self.continuity.motion_noise, unet.motion_noise_per_frame
         level = sampling_levels(noised, unet.n_motion_frames, per_frame, guidance.repeated(identity))
         if level is not None:
             drawn = noise((len(identity), *motion_frames.shape[1:]))
             motion_frames = add_noise(motion_frames, level, guidance.repeated(drawn))
+        last_step = max(self.schedule.n_timesteps - 1, 1)
 
         def denoise(x_t: Tensor, t: int) -> Denoised:
-            x_t = guidance.repeated(x_t)
-            step = torch.full((len(x_t),), t, device=device)
+            guided = guidance.acts_at(t / last_step)
+            x_t, seen = (guidance.repeated(x_t), given) if guided else (x_t, alone)
+            n = len(x_t)  # the pass with all conditions is the first
+            step = torch.full((n,), t, device=device)
+            levels = None if level is None else level[:n]
             with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
-                output = unet(x_t, step, given.identity, motion_frames, given.audio, level)
+                output = unet(x_t, step, seen.identity, motion_frames[:n], seen.audio, levels)
             abar = self.schedule.alpha_cumprod_at(t).to(device)
-            return guidance.combined(PREDICTIONS[self.prediction](output, x_t, abar, given.identity))
+            denoised = PREDICTIONS[self.prediction](output, x_t, abar, seen.identity)
+            return guidance.combined(denoised) if guided else denoised
 
         frame = self.sampler(denoise, x_t, steps, noise)
         return anchored(frame, identity, self.continuity.anchor) if self.continuity.anchor else frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -100,14 +100,21 @@ class Guidance:
     Attributes:
         scales: by condition: "audio", "identity", "motion"; 1 where not named. Below 1 a condition counts less; at 0,
             where no other is guided, not at all.
+        interval: lowest and highest step that is guided, as shares (0 ... 1) of the schedule; at the others the network
+            sees one pass (Kynkäänniemi et al. 2024).
     """
 
     scales: Mapping[str, float] = field(default_factory=dict)
+    interval: Sequence[float] = (0.0, 1.0)
 
     @property
     def guided(self) -> dict[str, float]:
         """s_c - 1 of the conditions whose scale is not 1: for each the network sees one more frame."""
         return {condition: scale - 1 for condition, scale in self.scales.items() if scale != 1}
+
+    def acts_at(self, share: float) -> bool:
+        """Whether a step, as a share of the schedule, is guided."""
+        return bool(self.guided) and self.interval[0] <= share <= self.interval[1]
 
     def passes(self, given: Conditions) -> Conditions:
         """What the network is shown for B frames: all conditions, then all but one for each guided one.

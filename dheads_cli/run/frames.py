@@ -133,7 +133,7 @@ def drawer_of(recipe: Recipe, parts: Parts, settings: Sample) -> Drawer:
         build_component("samplers", settings.sampler),
         recipe.model.prediction,
         continuity_of(settings),
-        Guidance(settings.guidance.model_dump()),
+        Guidance(settings.guidance.scales, settings.guidance.interval),
         choose_precision(recipe.train.precision, next(parts.unet.parameters()).device),
     )
 
