@@ -24,6 +24,7 @@ from dheads_cli.run.page_parts import count
 
 GENERATED, SHUFFLED, OTHER_REAL, GROUND_TRUTH = "generated", "shuffled audio", "another real clip", "ground truth"
 ROWS = (GENERATED, SHUFFLED, OTHER_REAL, GROUND_TRUTH)
+INTERVAL = ", 95 %"  # a row of intervals is called as its row of values and this
 NO_SPEAKER = "(in no folder)"  # videos by any tool whose speaker would be the folder they lie in
 COLUMNS_AT_ONCE = 7  # values beside each other in one table: more don't fit in 80 characters
 N_RESAMPLES = 2000  # of the bootstrap
@@ -137,7 +138,7 @@ def show(report: Mapping[str, Any], scores: Scores, files: Sequence[Path] = ()) 
     for row, values in scores.totals.items():
         rows[row] = values
         of_row = intervals([clip for clip in scores.clips if clip["row"] == row], values)
-        rows |= {f"{row}, 95 %": of_row} if of_row else {}
+        rows |= {row + INTERVAL: of_row} if of_row else {}
     _table(f"Scores of {report['samples']}", rows)
     speakers = by_speaker([clip for clip in scores.clips if clip["row"] == GENERATED])
     if len(speakers) > 1:
@@ -153,7 +154,11 @@ def _table(title: str, rows: Mapping[str, Mapping[str, float | tuple[float, floa
     n_tables = max(1, -(-len(names) // COLUMNS_AT_ONCE))
     for index in range(n_tables):
         shown = names[index * len(names) // n_tables : (index + 1) * len(names) // n_tables]
-        cells = [[row, *(cell(values.get(name)) for name in shown)] for row, values in rows.items()]
+        cells = [
+            [row, *(cell(values.get(name)) for name in shown)]
+            for row, values in rows.items()
+            if not row.endswith(INTERVAL) or any(name in values for name in shown)
+        ]
         console.table("" if index else title, ["", *shown], cells)
 
 
