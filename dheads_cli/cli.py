@@ -97,31 +97,14 @@ def train(
 
     On several GPUs: torchrun --nproc-per-node 2 -m -- dheads_cli train tiny --set data.path=data/grid-64
     """
-    from dheads_cli.recipe import Recipe
     from dheads_cli.recipe_io import load_any_recipe
-    from dheads_cli.recipe_lips import LipsRecipe
-    from dheads_cli.recipe_sync import SyncRecipe
+    from dheads_cli.recipe_tasks import trainer_of
     from dheads_cli.run.processes import joined
 
     with joined(device):
         loaded = load_any_recipe(recipe, [*(sets or []), *([] if seed is None else [f"seed={seed}"])]).recipe
         folder = run_dir or Path("runs") / loaded.name
-        if isinstance(loaded, Recipe):
-            from dheads_cli.run.train import train as run
-
-            console.result(run(loaded, folder, device=device, restart=restart))
-        elif isinstance(loaded, SyncRecipe):
-            from dheads_cli.run.train_sync import train_sync
-
-            console.result(train_sync(loaded, folder, device=device, restart=restart))
-        elif isinstance(loaded, LipsRecipe):
-            from dheads_cli.run.train_lips import train_lips
-
-            console.result(train_lips(loaded, folder, device=device, restart=restart))
-        else:
-            from dheads_cli.run.train_words import train_words
-
-            console.result(train_words(loaded, folder, device=device, restart=restart))
+        console.result(trainer_of(loaded)(loaded, folder, device=device, restart=restart))
 
 
 app.command()(sample)

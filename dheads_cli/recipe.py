@@ -1,7 +1,8 @@
 """The recipe: every setting of a model's life, in the order its commands need them.
 
-Only the schema is here, its section `train` in recipe_train.py; reading files, overrides, origins and error positions
-are in recipe_io.py. `run/` takes the recipe apart: models and components get plain arguments.
+Only the schema is here, its sections `data`, `model` and `train` in recipe_data.py, recipe_model.py and
+recipe_train.py; reading files, overrides, origins and error positions are in recipe_io.py. `run/` takes the recipe
+apart: models and components get plain arguments.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dheads_cli.recipe_section import Component, Fraction, NoiseLevel, Positive, Section
+from dheads_cli.recipe_data import Data
+from dheads_cli.recipe_model import Model
+from dheads_cli.recipe_section import Component, Description, Fraction, Name, NoiseLevel, Positive, Section, Seed
 from dheads_cli.recipe_train import Train
 
 
@@ -53,159 +56,6 @@ class Preprocess(Section):
     ray_address: str | None = Field(
         None, description="Address of the Ray cluster; None takes RAY_ADDRESS, and without it a Ray on this machine."
     )
-
-
-class Limits(Section):
-    """Least and most of a measure."""
-
-    min: float | None = Field(None, description="Clips with less are left out; None is no limit.")
-    max: float | None = Field(
-        None, validate_default=True, description="Clips with more are left out; None is no limit."
-    )
-
-    @field_validator("max")
-    @classmethod
-    def _some_value_fits(cls, most: float | None, info: ValidationInfo) -> float | None:
-        least = info.data.get("min")
-        if "min" in info.data and least is None and most is None:
-            raise PydanticCustomError("misfit", "is not given, and no min either: give one of them, such as {min: 60}")
-        if least is not None and most is not None and most < least:
-            raise PydanticCustomError("misfit", "is below min, so no clip fits")
-        return most
-
-
-class Shards(Section):
-    """Which clips of a preprocessed corpus a run reads; the same for every task."""
-
-    path: str = Field("data/grid-64", description="Folder that `dheads preprocess` wrote.")
-    train_split: str = Field("train", description="Split to train on.")
-    val_split: str = Field("val", description="Split that training is watched by: its loss, its samples.")
-    cache_gb: float = Field(4.0, ge=0, description="Memory for decoded clips, GiB; the rest is decoded when needed.")
-    workers: int = Field(
-        0,
-        ge=0,
-        description="Threads that decode clips and make batches ahead, for each process; what they make is the same "
-        "for any number. 0 takes one where a CPU trains, else one for each core, up to 8.",
-    )
-    embeddings: Literal["auto", "off"] = Field(
-        "auto", description="auto keeps a frozen audio encoder's embeddings beside the shards; off computes them anew."
-    )
-    keep: dict[str, Limits] = Field(
-        {},
-        description="Clips of both splits that are used: measure -> {min: ..., max: ...}, such as face_height_px, "
-        "sharpness, av_lag_frames (see the manifest's `quality`).",
-    )
-
-    @property
-    def limits(self) -> dict[str, tuple[float | None, float | None]]:
-        """`keep` as plain pairs."""
-        return {name: (limits.min, limits.max) for name, limits in self.keep.items()}
-
-
-class Data(Shards):
-    """Which shards a run reads, and how often each speaker is drawn."""
-
-    cache: Literal["lru", "ram"] = Field(
-        "lru",
-        description="lru decodes clips when they are drawn and keeps those drawn last, up to cache_gb; ram decodes all "
-        "before the first step, and refuses where cache_gb is too small for them.",
-    )
-    targets_per_clip: Positive = Field(
-        1,
-        description="Target frames drawn from each clip that is chosen for a batch, which must be a multiple of it: n "
-        "need an n-th of the decoding, where the clips do not stay in memory.",
-    )
-    speaker_balance: Fraction = Field(
-        0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
-    )
-
-
-class Model(Section):
-    """The U-Net and its diffusion."""
-
-    size: int = Field(128, ge=32, le=1024, description="Width and height of the frames, px.")
-    patch_size: Literal[1, 2, 4] = Field(1, description="Pixel-unshuffle factor before the first convolution.")
-    channels: int = Field(256, ge=32, multiple_of=32, description="Width of the first level.")
-    channel_mult: list[Positive] = Field(
-        [1, 2, 3], validate_default=True, description="Width of each level as a multiple of `channels`."
-    )
-    n_res_blocks: Positive = Field(2, description="Residual blocks a level going down; one more going up.")
-    attention_levels: list[int] = Field(
-        [],
-        validate_default=True,
-        description="Levels (0 is the finest) with self-attention, besides the middle block's.",
-    )
-    head_dim: Positive = Field(64, description="Channels of one attention head, where n_heads is not given.")
-    n_heads: Positive | None = Field(
-        None, validate_default=True, description="Attention heads; None takes channels / head_dim."
-    )
-    dropout: Fraction = Field(0.1, description="Dropout in the residual blocks.")
-    conditioning: Component = Field(Component(use="adagn"), description="How time and speech reach the network.")
-    audio_encoder: Component = Field(Component(use="whisper"), description="Speech to one embedding a frame.")
-    n_motion_frames: int = Field(2, ge=0, le=8, description="m_x: frames before the target that the network sees.")
-    audio_context: int = Field(2, ge=0, le=16, description="m_y: audio embeddings on either side of the target's.")
-    grayscale_motion: bool = Field(False, description="Show motion frames in gray, so that identity is x_Id's alone.")
-    noised_motion: bool = Field(False, description="Tell the network the level of noise on its motion frames.")
-    motion_noise_per_frame: bool = Field(
-        False,
-        validate_default=True,
-        description="Each motion frame has a level of noise of its own, and the network is told each "
-        "(Diffusion Forcing); needs noised_motion.",
-    )
-    identity_last: bool = Field(
-        False, description="Input channels: noised, motion, identity (the release); else noised, identity, motion."
-    )
-    time_max_period: float = Field(
-        1e4, gt=1, description="Longest period of the step's sinusoids, over 2 pi; 10 gives the authors' frequencies."
-    )
-    prediction: Literal["eps", "identity_residual"] = Field(
-        "eps", description="Output: eps (the paper), or x_0 as the identity frame plus the output."
-    )
-    learned_variance: bool = Field(True, description="Predict the variance interpolation nu in three more channels.")
-    schedule: Literal["cosine", "linear"] = Field("cosine", description="Noise schedule; the paper's is cosine.")
-    n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
-
-    # Field by field, so that these are reported beside all other mistakes of the section.
-
-    @field_validator("motion_noise_per_frame")
-    @classmethod
-    def _levels_are_told(cls, per_frame: bool, info: ValidationInfo) -> bool:
-        if per_frame and info.data.get("noised_motion") is False:
-            raise PydanticCustomError("misfit", "needs noised_motion: true: the network is told no level without it")
-        return per_frame
-
-    @field_validator("channel_mult")
-    @classmethod
-    def _levels_halve_the_size(cls, channel_mult: list[int], info: ValidationInfo) -> list[int]:
-        size, patch_size = info.data.get("size"), info.data.get("patch_size")
-        if not channel_mult:
-            raise PydanticCustomError("misfit", "must name at least one level, such as [1, 2, 3]")
-        if size and patch_size and size % (multiple := patch_size * 2 ** (len(channel_mult) - 1)):
-            text = "must be a multiple of {multiple} (patch_size x 2^(levels - 1)), not {size}"
-            raise PydanticCustomError("misfit", text, {"multiple": multiple, "size": size, "field": "size"})
-        return channel_mult
-
-    @field_validator("attention_levels")
-    @classmethod
-    def _levels_exist(cls, attention_levels: list[int], info: ValidationInfo) -> list[int]:
-        last = len(info.data.get("channel_mult", ())) - 1  # -1: channel_mult is wrong itself
-        if wrong := [level for level in attention_levels if not 0 <= level <= last and last >= 0]:
-            text = "{wrong} do not exist: there are levels 0 to {last}"
-            raise PydanticCustomError("misfit", text, {"wrong": str(wrong), "last": last})
-        return attention_levels
-
-    @field_validator("n_heads")
-    @classmethod
-    def _heads_divide_the_widths(cls, n_heads: int | None, info: ValidationInfo) -> int | None:
-        if not {"channels", "channel_mult", "attention_levels", "head_dim"} <= info.data.keys():
-            return n_heads
-        mult, head_dim = info.data["channel_mult"], info.data["head_dim"]
-        for width in [info.data["channels"] * mult[level] for level in (*info.data["attention_levels"], -1)]:
-            if width % (n_heads or head_dim):
-                text = "{given} does not divide the {width} channels of a level with attention"
-                key, given = ("n_heads", n_heads) if n_heads else ("head_dim", head_dim)
-                raise PydanticCustomError("misfit", text, {"width": width, "given": given, "field": key})
-        return n_heads
 
 
 class Guidance(Section):
@@ -294,9 +144,9 @@ class Recipe(Section):
     """One talking-head model: its corpus, network, training, sampling and scoring."""
 
     task: Literal["video"] = Field("video", description="What is learned: video, a face that speaks.")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
-    description: str = Field("", description="What the model is, for people.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    name: Name
+    description: Description = ""
+    seed: Seed = 0
     preprocess: Preprocess = Field(Preprocess(), description="Corpus to shards.")
     data: Data = Field(Data(), description="Which shards to read.")
     model: Model = Field(Model(), description="Network and diffusion.")

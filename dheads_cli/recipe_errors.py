@@ -87,7 +87,7 @@ def _nearest_key(schema: type[BaseModel], loc: Loc) -> str:
     here, key = list(section.model_fields), str(loc[-1])
     if section is schema:
         here.append(BASE)
-        if tasks := [task for task, other in TASKS.items() if key in other.model_fields]:
+        if tasks := [task for task, other in TASKS.items() if key in other.schema.model_fields]:
             return f"; it belongs to recipes whose task is {' or '.join(map(repr, tasks))}"
     if (near := registry.nearest(key, here)) != ".":
         return near

@@ -215,7 +215,7 @@ def _holder(document: Document, loc: Loc, where: str) -> dict[str, Any] | None:
 
 def _schema(document: Document) -> type[BaseModel]:
     """The schema of its task; of the usual one where the document's is none, which is told when it is checked."""
-    return schema_of(document.data) or TASKS[DEFAULT_TASK]
+    return schema_of(document.data) or TASKS[DEFAULT_TASK].schema
 
 
 def _field_at(schema: type[BaseModel], loc: Loc) -> FieldInfo | None:

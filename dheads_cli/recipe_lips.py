@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dheads_cli.recipe import Preprocess, Shards
-from dheads_cli.recipe_section import Fraction, Positive, Section
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_data import Shards
+from dheads_cli.recipe_section import Description, Fraction, Name, Positive, Section, Seed
 from dheads_cli.recipe_train import Augment, Optimisation
 
 
@@ -77,9 +78,9 @@ class LipsRecipe(Section):
     """One lip-reader: its corpus, network and training."""
 
     task: Literal["lips"] = Field(description="What is learned: lips, to read words from them.")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
-    description: str = Field("", description="What the model is, for people.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    name: Name
+    description: Description = ""
+    seed: Seed = 0
     preprocess: Preprocess = Field(Preprocess(), description="Corpus to shards.")
     data: LipsData = Field(LipsData(), description="Which clips to read.")
     model: LipsModel = Field(description="The words and the network.")

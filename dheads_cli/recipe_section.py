@@ -1,4 +1,4 @@
-"""What every section of a recipe is made of: its base, a component chosen by name, kinds of numbers."""
+"""What every section of a recipe is made of: its base, a component chosen by name, kinds of values."""
 
 from __future__ import annotations
 
@@ -38,3 +38,9 @@ class Component(BaseModel):
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NoiseLevel = Annotated[float, Field(ge=0)]
+
+# What every recipe begins with, whatever its task.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME, description="Name of the model and its run folder.")]
+Description = Annotated[str, Field(description="What the model is, for people.")]
+Seed = Annotated[int, Field(ge=0, description="Seed of every random draw.")]

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dheads_cli.recipe import Preprocess, Shards
-from dheads_cli.recipe_section import Fraction, Positive, Section
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_data import Shards
+from dheads_cli.recipe_section import Description, Fraction, Name, Positive, Section, Seed
 from dheads_cli.recipe_train import Optimisation
 
 
@@ -43,9 +44,9 @@ class SyncRecipe(Section):
     """One network for lips and sound: its corpus, towers and training."""
 
     task: Literal["sync"] = Field(description="What is learned: sync, whether lips and sound are in step.")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
-    description: str = Field("", description="What the model is, for people.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    name: Name
+    description: Description = ""
+    seed: Seed = 0
     preprocess: Preprocess = Field(Preprocess(), description="Corpus to shards.")
     data: SyncData = Field(SyncData(), description="Which clips to learn from.")
     model: SyncModel = Field(SyncModel(), description="The towers.")

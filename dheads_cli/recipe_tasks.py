@@ -1,8 +1,10 @@
-"""What can be learned, and the schema of each task: `task: words`, `sync`, `lips`, or nothing, which is video."""
+"""What can be learned: `task: words`, `sync`, `lips`, or nothing, which is video; each task's schema and trainer."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
@@ -18,13 +20,38 @@ AnyRecipe: TypeAlias = HearingRecipe | SyncRecipe | LipsRecipe
 
 TASK = "task"  # the key
 DEFAULT_TASK = "video"
-TASKS: dict[str, type[AnyRecipe]] = {"video": Recipe, "words": WordsRecipe, "sync": SyncRecipe, "lips": LipsRecipe}
+
+
+class Task(NamedTuple):
+    """What a task is made of.
+
+    Attributes:
+        schema: of its recipes.
+        trainer: module:function of (recipe, run_dir, *, device, restart); a name, for what it names imports torch.
+    """
+
+    schema: type[AnyRecipe]
+    trainer: str
+
+
+TASKS: dict[str, Task] = {
+    "video": Task(Recipe, "dheads_cli.run.train:train"),
+    "words": Task(WordsRecipe, "dheads_cli.run.train_words:train_words"),
+    "sync": Task(SyncRecipe, "dheads_cli.run.train_sync:train_sync"),
+    "lips": Task(LipsRecipe, "dheads_cli.run.train_lips:train_lips"),
+}
 
 
 def schema_of(data: Any) -> type[AnyRecipe] | None:
     """The schema that a recipe's values ask for; None where their task is none there is."""
     task = data.get(TASK, DEFAULT_TASK)
-    return TASKS.get(task) if isinstance(task, str) else None
+    return TASKS[task].schema if isinstance(task, str) and task in TASKS else None
+
+
+def trainer_of(recipe: AnyRecipe) -> Callable[..., dict[str, Any]]:
+    """The function that trains a recipe's model: (recipe, run_dir, *, device, restart) -> what came of it."""
+    trainer: Callable[..., dict[str, Any]] = resolve_name(TASKS[recipe.task].trainer)
+    return trainer
 
 
 def sections_of(schema: type[BaseModel]) -> dict[str, type[BaseModel]]:

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dheads_cli.recipe import Preprocess, Shards
-from dheads_cli.recipe_section import Component, Fraction, Positive, Section
+from dheads_cli.recipe import Preprocess
+from dheads_cli.recipe_data import Shards
+from dheads_cli.recipe_section import Component, Description, Fraction, Name, Positive, Section, Seed
 from dheads_cli.recipe_train import HearingOptimisation
 
 
@@ -65,9 +66,9 @@ class WordsRecipe(Section):
     """One word recogniser: its corpus, network and training."""
 
     task: Literal["words"] = Field(description="What is learned: words, to tell spoken words apart.")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model and its run folder.")
-    description: str = Field("", description="What the model is, for people.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    name: Name
+    description: Description = ""
+    seed: Seed = 0
     preprocess: Preprocess = Field(Preprocess(), description="Corpus to shards.")
     data: WordsData = Field(WordsData(), description="Which words to hear.")
     model: WordsModel = Field(WordsModel(), description="Audio encoder and what is read off it.")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dheads_cli.data.shards import ManifestRow, ShardWriter, StoredClip, encode_sample, write_rows
+from dheads_cli.data.manifest import ManifestRow, write_rows
+from dheads_cli.data.shard_writer import ShardWriter
+from dheads_cli.data.stored_clip import StoredClip, encode_sample
 
 SIZE, FPS, RATE = 32, 25.0, 16000
 

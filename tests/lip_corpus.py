@@ -7,7 +7,7 @@ import numpy as np
 from corpus import SIZE, write_corpus
 from sync_corpus import make_sync_clip
 
-from dheads_cli.data.shards import StoredClip
+from dheads_cli.data.stored_clip import StoredClip
 
 SENTENCE = [["low", "high"], ["wide", "narrow"]]
 HALF_HEIGHT, HALF_WIDTH = {"low": 1, "high": 5, "wide": 3, "narrow": 3}, {"low": 3, "high": 3, "wide": 6, "narrow": 1}

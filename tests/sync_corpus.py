@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from corpus import SIZE, make_clip, write_corpus
 
-from dheads_cli.data.shards import StoredClip
+from dheads_cli.data.stored_clip import StoredClip
 
 N_FRAMES = 32
 

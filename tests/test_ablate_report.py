@@ -6,7 +6,8 @@ import pytest
 from distributions import install
 
 from dheads_cli import registry
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_model import Model
 from dheads_cli.run.ablate_report import Row, label_of, labels_of, make_report, notes_of, paper_metrics, paper_values
 from dheads_cli.run.ablate_report import table_of as table
 

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from dheads_cli.data.corpora import ClipSource
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_model, save_tensors
-from dheads_cli.recipe import Model, Preprocess, Recipe
+from dheads_cli.recipe import Guidance, Preprocess, Recipe
+from dheads_cli.recipe_model import Model
 from dheads_cli.run import bench_parts
 from dheads_cli.run.animate import animate
 from dheads_cli.run.bench import bench, load_weights, rows
@@ -149,6 +151,17 @@ def test_the_measured_loop_is_that_of_animate(checkpoint: Path, speech: Path, tm
     assert loop.passes[0].n_forwards == STEPS * loop.n_frames
     expected = media.read_video(tmp_path / "animate.mp4", 25).frames
     assert (media.read_video(tmp_path / "bench.mp4", 25).frames == expected).all()
+
+
+def test_guided_evaluations_count_as_the_forwards_they_hold(checkpoint: Path, speech: Path, tmp_path: Path) -> None:
+    trained = load_model(checkpoint, CPU)
+    guidance = Guidance(audio=2.0, interval=[0.5, 1.0])  # one of the two steps
+    sample = trained.recipe.sample.model_copy(update={"guidance": guidance})
+    trained = replace(trained, recipe=trained.recipe.model_copy(update={"sample": sample}))
+    crop = find_face(media.read_image(FACE), FACE, trained.recipe.preprocess, SETTINGS.size, None).crop
+    loop = AnimateLoop(trained, crop, speech, tmp_path / "bench.mp4", 64, 1e9, Clock(CPU))
+    loop()
+    assert loop.passes[0].n_forwards == (STEPS + 1) * loop.n_frames
 
 
 def test_a_pass_is_cut_to_the_time_there_is(checkpoint: Path, tmp_path: Path) -> None:

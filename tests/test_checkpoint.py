@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_model, load_tensors, save_tensors
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_model import Model
 
 CPU = torch.device("cpu")
 SETTINGS = Model(size=32, channels=32, channel_mult=[1, 1], n_res_blocks=1, head_dim=32, audio_encoder="logmel")

@@ -10,7 +10,7 @@ from corpus import make_corpus
 from test_dataset import training_set
 
 from dheads_cli.data.clip_choice import choose_clips
-from dheads_cli.data.shards import MANIFEST, ManifestRow, read_manifest, write_rows
+from dheads_cli.data.manifest import MANIFEST, ManifestRow, read_manifest, write_rows
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe_io import load_recipe
 from dheads_cli.run.recipe import describe_data

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from odd_media import Film, Track, write_film, write_wav
 
-from dheads_cli.data import media, shards
+from dheads_cli.data import media
+from dheads_cli.data.manifest import read_manifest
+from dheads_cli.data.shards import Corpus
 from dheads_cli.recipe import Preprocess
 from dheads_cli.run.preprocess import preprocess
 
@@ -32,7 +34,7 @@ def test_lrw_clips_keep_split_length_and_the_words_time(tmp_path: Path) -> None:
     summary = preprocess(tmp_path, tmp_path / "out", SETTINGS)
     assert (summary["layout"], summary["splits"], summary["frames"]) == ("lrw", {"train": 1, "val": 1}, 58)
     assert summary["skipped"] == {"damaged": 1}  # whose .txt is broken
-    corpus = shards.Corpus(tmp_path / "out")
+    corpus = Corpus(tmp_path / "out")
     clip = corpus.load(corpus.clip("ABOUT/train/ABOUT_00001"))
     assert (clip.speaker, len(clip.frames), len(clip.waveform)) == ("unknown", 29, 18560)
     assert clip.info["words"] == [{"word": "about", "start": 0.345, "end": 0.815}]
@@ -49,13 +51,13 @@ def test_crema_clips_are_resampled_and_paired(tmp_path: Path) -> None:
     write_wav(tmp_path / "crema/AudioWAV/1001_DFA_ANG_XX.wav", sound)
     summary = preprocess(tmp_path / "crema", tmp_path / "out", SETTINGS)
     assert (summary["layout"], summary["splits"]) == ("crema", {"train": 1})
-    rows = {row.id: row for row in shards.read_manifest(tmp_path / "out")}
+    rows = {row.id: row for row in read_manifest(tmp_path / "out")}
     skipped = rows["1089_DFA_ANG_XX"]
     assert (skipped.split, skipped.reason) == ("test", "no sound")
     assert skipped.detail.endswith("AudioWAV/1089_DFA_ANG_XX.wav is missing")
     shutil.copytree(GRID / "s1", tmp_path / "as it was")
     preprocess(tmp_path / "as it was", tmp_path / "whole", SETTINGS)
-    corpus, whole = shards.Corpus(tmp_path / "out"), shards.Corpus(tmp_path / "whole")
+    corpus, whole = Corpus(tmp_path / "out"), Corpus(tmp_path / "whole")
     clip, same = corpus.load(corpus.clip("1001_DFA_ANG_XX")), whole.load(whole.clip("bbaf2n"))
     assert clip.info["source_fps"] == pytest.approx(30000 / 1001, abs=0.05)
     assert len(clip.frames) == pytest.approx(len(same.frames), abs=1)
@@ -76,7 +78,7 @@ def test_grid_is_read_from_the_corpus_or_one_speaker(tmp_path: Path) -> None:
     summary = preprocess(tmp_path / "grid", tmp_path / "all", SETTINGS)
     assert (summary["layout"], summary["clips"], summary["speakers"]) == ("grid", 2, 2)
     preprocess(tmp_path / "grid/s1", tmp_path / "one", SETTINGS)
-    every, one = shards.Corpus(tmp_path / "all"), shards.Corpus(tmp_path / "one")
+    every, one = Corpus(tmp_path / "all"), Corpus(tmp_path / "one")
     for ref in one.clips("train"):
         clip = one.load(ref)
         assert [word["word"] for word in clip.info["words"]] == clip.info["text"].split()

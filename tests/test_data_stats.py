@@ -15,8 +15,10 @@ import yaml
 from commands import Ended, dheads
 from corpus import make_corpus
 
-from dheads_cli.data import shards
 from dheads_cli.data.align import mean_face_in_crop
+from dheads_cli.data.manifest import MANIFEST, SETTINGS, ManifestRow, read_manifest, write_rows
+from dheads_cli.data.shard_writer import ShardWriter
+from dheads_cli.data.stored_clip import StoredClip, encode_sample
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.data_stats import stats as data_stats
 from dheads_cli.run.data_stats.page import page_text
@@ -25,7 +27,7 @@ SIZE, FPS, RATE = 48, 25.0, 16000
 ROW = tuple[str, str, str, str]  # id, split, speaker, text
 
 
-def face_clip(row: ROW, number: int, late_frames: int = 0, shift: tuple[int, int] = (0, 0)) -> shards.StoredClip:
+def face_clip(row: ROW, number: int, late_frames: int = 0, shift: tuple[int, int] = (0, 0)) -> StoredClip:
     """A textured still face whose landmarks' mouth opens at random, with the sound that follows from it."""
     n_frames, rng = 30, np.random.default_rng(number)
     y, x = np.mgrid[0:SIZE, 0:SIZE]
@@ -39,13 +41,13 @@ def face_clip(row: ROW, number: int, late_frames: int = 0, shift: tuple[int, int
     wave = 0.5 * loudness * np.resize(np.array([1, -1], np.float32), len(loudness))
     words = [{"word": word, "start": 0.1, "end": 0.3} for word in row[3].split()]
     info = {"text": row[3] or None, "words": words or None}
-    return shards.StoredClip(row[0], row[2], row[1], frames, wave, landmarks, FPS, RATE, info)
+    return StoredClip(row[0], row[2], row[1], frames, wave, landmarks, FPS, RATE, info)
 
 
 def store(
     folder: Path,
-    clips: Sequence[shards.StoredClip],
-    skipped: Sequence[shards.ManifestRow] = (),
+    clips: Sequence[StoredClip],
+    skipped: Sequence[ManifestRow] = (),
     quality: Mapping[str, Mapping[str, float]] | None = None,
     layout: str | None = None,
 ) -> Path:
@@ -53,26 +55,26 @@ def store(
     folder.mkdir(parents=True)
     rows = list(skipped)
     for split in sorted({clip.split for clip in clips}):
-        shard = shards.ShardWriter(folder / f"{split}-000000.tar")
+        shard = ShardWriter(folder / f"{split}-000000.tar")
         for clip in (clip for clip in clips if clip.split == split):
             key = clip.id.replace("/", "_")
-            places, digest = shard.add(key, shards.encode_sample(clip))
+            places, digest = shard.add(key, encode_sample(clip))
             measures = dict((quality or {}).get(clip.id, {}))
             rows.append(
-                shards.ManifestRow(
+                ManifestRow(
                     clip.id, key, split, clip.speaker, f"{clip.id}.mp4", "ok", shard=shard.path.name,
                     n_frames=len(clip.frames), members=places, sha256=digest, quality=measures,
                 )
             )  # fmt: skip
         shard.close()
-    shards.write_rows(folder / shards.MANIFEST, rows)
+    write_rows(folder / MANIFEST, rows)
     if layout:
-        (folder / shards.SETTINGS).write_text(yaml.safe_dump({"layout": layout, "settings": {"size": SIZE, "fps": 25}}))
+        (folder / SETTINGS).write_text(yaml.safe_dump({"layout": layout, "settings": {"size": SIZE, "fps": 25}}))
     return folder
 
 
-def skipped_row(clip_id: str, split: str, reason: str, detail: str = "") -> shards.ManifestRow:
-    return shards.ManifestRow(clip_id, clip_id, split, "s1", f"{clip_id}.mp4", "skipped", reason, detail)
+def skipped_row(clip_id: str, split: str, reason: str, detail: str = "") -> ManifestRow:
+    return ManifestRow(clip_id, clip_id, split, "s1", f"{clip_id}.mp4", "skipped", reason, detail)
 
 
 def numbers_of(folder: Path, **options: Any) -> dict[str, Any]:
@@ -172,10 +174,10 @@ def test_the_same_text_in_two_splits_is_bad_where_splits_are_by_text(tmp_path: P
 
 def test_a_video_in_two_splits_is_always_bad(tmp_path: Path) -> None:
     folder = store(tmp_path / "corpus", [face_clip(row, n) for n, row in enumerate(ROWS)])
-    rows = shards.read_manifest(folder)
+    rows = read_manifest(folder)
     rows[0] = replace(rows[0], source="same.mp4")  # test
     rows[1] = replace(rows[1], source="same.mp4")  # train
-    shards.write_rows(folder / shards.MANIFEST, rows)
+    write_rows(folder / MANIFEST, rows)
     found = numbers_of(folder)
     assert found["leakage"]["sources"] == {"count": 1, "examples": ["same.mp4"]}
     assert state(found, "splits") == "bad"
@@ -230,7 +232,7 @@ def flip(path: Path, at: int) -> None:
 
 def test_a_damaged_clip_is_told_and_left_out(tmp_path: Path) -> None:
     folder = store(tmp_path / "corpus", [face_clip(row, n) for n, row in enumerate(ROWS)])
-    row = next(row for row in shards.read_manifest(folder) if row.id == "s1/a2")
+    row = next(row for row in read_manifest(folder) if row.id == "s1/a2")
     flip(folder / row.shard, row.members["mp4"][0] + 200)
     found = numbers_of(folder)
     assert list(found["sample"]["unreadable"]) == ["s1/a2"]
@@ -295,13 +297,13 @@ def test_a_corpus_without_any_measure_or_record_is_shown(tmp_path: Path) -> None
 def test_folders_that_are_no_corpus_give_a_clear_line(tmp_path: Path, known: Path) -> None:
     with pytest.raises(DheadsError, match="is not a preprocessed corpus"):
         numbers_of(tmp_path)
-    (tmp_path / shards.SETTINGS).touch()
+    (tmp_path / SETTINGS).touch()
     with pytest.raises(DheadsError, match="its preprocessing is not finished"):
         numbers_of(tmp_path)
-    (tmp_path / shards.MANIFEST).write_text((known / shards.MANIFEST).read_text()[:-40])
+    (tmp_path / MANIFEST).write_text((known / MANIFEST).read_text()[:-40])
     with pytest.raises(DheadsError, match=r"manifest.jsonl:9: no manifest row"):
         numbers_of(tmp_path)
-    (tmp_path / shards.MANIFEST).write_text("3\n")
+    (tmp_path / MANIFEST).write_text("3\n")
     with pytest.raises(DheadsError, match=r"manifest.jsonl:1: no manifest row"):
         numbers_of(tmp_path)
 
@@ -309,8 +311,8 @@ def test_folders_that_are_no_corpus_give_a_clear_line(tmp_path: Path, known: Pat
 def test_an_unreadable_record_gives_a_clear_line(tmp_path: Path) -> None:
     folder = store(tmp_path / "corpus", [face_clip(ROWS[0], 0)])
     for text in ("- a\n- b\n", "a: [\n"):
-        (folder / shards.SETTINGS).write_text(text)
-        with pytest.raises(DheadsError, match=shards.SETTINGS):
+        (folder / SETTINGS).write_text(text)
+        with pytest.raises(DheadsError, match=SETTINGS):
             numbers_of(folder)
 
 

@@ -9,7 +9,7 @@ from corpus import SIZE, make_corpus
 
 from dheads_cli import registry
 from dheads_cli.data.clip_memory import ClipMemory
-from dheads_cli.data.dataset import TrainingSet, Views, mouth_mask
+from dheads_cli.data.dataset import TrainingSet, Views
 from dheads_cli.data.hearing import Versions
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.speech import encode_speech
@@ -232,17 +232,6 @@ def test_sound_of_another_rate_is_refused(folder):
     encoder.sample_rate = 8000
     with pytest.raises(DheadsError, match=r"its sound has 16000 Hz, but model\.audio_encoder takes 8000"):
         training_set(folder, encoder)
-
-
-def test_the_mouth_box_bounds_the_lips_and_grows():
-    landmarks = np.zeros((68, 2), np.float32)
-    landmarks[48:] = [[10.4, 20.6]] * 10 + [[15.5, 25.2]] * 10
-    box = np.argwhere(mouth_mask(landmarks, 32, 0.0)[0])
-    assert box.min(axis=0).tolist() == [20, 10]
-    assert box.max(axis=0).tolist() == [25, 15]
-    grown = np.argwhere(mouth_mask(landmarks, 32, 2 / 32)[0])
-    assert grown.min(axis=0).tolist() == [18, 8]
-    assert mouth_mask(np.full((68, 2), np.nan, np.float32), 32, 0.1).sum() == 0
 
 
 def test_a_warp_is_the_same_in_all_frames_and_takes_the_mouth_box_along(folder):

@@ -71,6 +71,32 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert not [target for target in here if not (path.parent / target).exists()]
 
 
+def test_every_source_file_is_found_from_the_architecture() -> None:
+    """By its name, by that of a few alike (`bench_*`), or in a folder that is named."""
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    folders = {folder for name in re.findall(r"([\w/]+)/(?=[\s(`,]|$)", text) for folder in name.split("/")}
+    folders -= {"dheads_cli", "data", "model", "run", "dheads_components"}  # whose files are named one by one
+    names, alike = set(re.findall(r"\w+", text)), tuple(re.findall(r"(\w+_)\*", text))
+    files = [path for folder in ("dheads_cli", "components") for path in (ROOT / folder).rglob("*.py")]
+    assert not [
+        path
+        for path in files
+        if not (path.stem in names or path.stem.startswith(("__", *alike)) or path.parent.name in folders)
+    ]
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`((?:data|model|run)/[\w/]+(?:\.py|/))`", text)
+    assert len(named) > 50
+    assert not [name for name in named if not (ROOT / "dheads_cli" / name).exists()]
+    in_layout = set(re.findall(r"\b[a-z]+_\w*", blocks(text)[0])) - {"dheads_cli"}  # prose has no such words
+    assert len(in_layout) > 50
+    stems = {path.stem for folder in ("dheads_cli", "components") for path in (ROOT / folder).rglob("*")}
+    begun = {stem[: stem.index("_") + 1] for stem in stems if "_" in stem}  # `bench_*`
+    assert not sorted(in_layout - stems - begun)
+
+
 def test_files_in_the_readme_s_commands_exist() -> None:
     named = re.findall(r"\b(?:examples|recipes)/[\w./-]+\w", README.read_text())
     assert named

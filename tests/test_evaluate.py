@@ -14,9 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from dheads_cli.data.align import MEAN_FACE
+from dheads_cli.data.manifest import ManifestRow, write_rows
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.samples import SampleRow, read_samples, write_samples, write_settings
-from dheads_cli.data.shards import ManifestRow, ShardWriter, StoredClip, encode_sample, write_rows
+from dheads_cli.data.shard_writer import ShardWriter
+from dheads_cli.data.stored_clip import StoredClip, encode_sample
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import Clip, Metric
 from dheads_cli.recipe_section import Component

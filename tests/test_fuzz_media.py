@@ -19,8 +19,10 @@ from commands import dheads
 from numpy.typing import NDArray
 from odd_media import Film, Track, write_film, write_wav
 
-from dheads_cli.data import media, shards
+from dheads_cli.data import media
 from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.manifest import read_manifest
+from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import UnusableClip
 from dheads_cli.recipe import Preprocess
 from dheads_cli.run.preprocess_clip import process_clip
@@ -147,9 +149,9 @@ def test_a_folder_of_odd_files_is_preprocessed(talking: tuple[NDArray[np.uint8],
     assert ended.code == 0
     assert "Traceback" not in ended.stderr
     assert "dangling.mp4" in ended.stderr + ended.stdout
-    rows = shards.read_manifest(tmp_path / "out")
+    rows = read_manifest(tmp_path / "out")
     assert {row.source: row.reason or "ok" for row in rows} == expected
-    corpus = shards.Corpus(tmp_path / "out")
+    corpus = Corpus(tmp_path / "out")
     clips = {row.source: corpus.load(corpus.clip(row.id)) for row in rows if row.status == "ok"}
     good = clips.pop("good.mp4")
     for name, clip in clips.items():

@@ -8,7 +8,7 @@ import torch
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_model, load_weights
 from dheads_cli.model.growth import growth_of
-from dheads_cli.recipe import Model
+from dheads_cli.recipe_model import Model
 
 
 def enlarged(frames: torch.Tensor) -> torch.Tensor:

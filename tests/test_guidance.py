@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from dheads_cli import registry
-from dheads_cli.data.dataset import Batch
+from dheads_cli.data.batch import Batch
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_unet
 from dheads_cli.model.diffusion import PREDICTIONS, Denoised, Objective, cosine_schedule
 from dheads_cli.model.generate import Continuity, NoiseStreams, generate
 from dheads_cli.model.guidance import ConditionDropout, Conditions, Guidance
 from dheads_cli.model.timesteps import Uniform
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import load_recipe, overridden
+from dheads_cli.recipe_model import Model
 from dheads_cli.run.training_loss import TrainingLoss
 
 

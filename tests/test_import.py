@@ -22,7 +22,7 @@ from dheads_cli.model.checkpoint import load_model
 from dheads_cli.model.official import unet_from_state_dict
 from dheads_cli.model.official_fit import fit_state_dict
 from dheads_cli.model.speech import encode_speech
-from dheads_cli.recipe import Model
+from dheads_cli.recipe_model import Model
 from dheads_components.audio_encoders.waveform_gru import WaveformGRU
 
 TINY = ("--head-dim", "16", "--size", "32")

@@ -15,7 +15,7 @@ from dheads_cli.model.build import build_unet
 from dheads_cli.model.diffusion import cosine_schedule
 from dheads_cli.model.official import official_sample, official_schedule, unet_from_state_dict
 from dheads_cli.model.official_fit import fit_state_dict
-from dheads_cli.recipe import Model
+from dheads_cli.recipe_model import Model
 
 TOLERANCE = 1e-5  # relative, of float32
 

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from dheads_cli import registry
 from dheads_cli.conformance import assert_conforms
-from dheads_cli.data import media, shards
+from dheads_cli.data import media
+from dheads_cli.data.manifest import read_manifest
+from dheads_cli.data.shards import Corpus
+from dheads_cli.data.stored_clip import decode_sample
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.recipe import Preprocess
 from dheads_cli.recipe_section import Component
@@ -82,10 +85,10 @@ def test_preprocessing_takes_the_landmarks_of_each_clip(tmp_path: Path, landmark
     np.save(points / "a.npy", landmarks)
     detector = Component(use="precomputed", folder=str(points))  # type: ignore[call-arg]
     preprocess(corpus, tmp_path / "out", Preprocess(size=64, workers=1, detector=detector, test_fraction=0))
-    rows = {row.id: row for row in shards.read_manifest(tmp_path / "out")}
+    rows = {row.id: row for row in read_manifest(tmp_path / "out")}
     assert (rows["b"].reason, rows["a"].status) == ("no landmarks", "ok")
-    members = shards.Corpus(tmp_path / "out").read(rows["a"])
+    members = Corpus(tmp_path / "out").read(rows["a"])
     transforms = np.array(json.loads(members["json"])["transforms"]).reshape(-1, 2, 3)
-    stored = shards.decode_sample(members).landmarks
+    stored = decode_sample(members).landmarks
     mapped = np.einsum("fij,fpj->fpi", transforms[:, :, :2], landmarks) + transforms[:, None, :, 2]
     assert np.abs(stored - mapped).max() < 0.05

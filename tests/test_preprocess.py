@@ -20,9 +20,11 @@ import webdataset
 import yaml
 
 from dheads_cli import console, registry
-from dheads_cli.data import media, shards
+from dheads_cli.data import media
 from dheads_cli.data.align import mean_face_in_crop
 from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.manifest import read_manifest
+from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Preprocess
 from dheads_cli.recipe_section import Component
@@ -85,7 +87,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_unusable_clips_are_skipped_with_their_reason(done: Path) -> None:
-    rows = {row.id: row for row in shards.read_manifest(done)}
+    rows = {row.id: row for row in read_manifest(done)}
     assert {row.id for row in rows.values() if row.status == "ok"} == {"bbaf1n", "bbaf2n"}
     skipped = {name: row.reason for name, row in rows.items() if row.status == "skipped"}
     assert skipped == {
@@ -102,7 +104,7 @@ def test_unusable_clips_are_skipped_with_their_reason(done: Path) -> None:
 
 
 def test_a_stored_clip_is_an_aligned_face_with_its_sound(done: Path) -> None:
-    corpus = shards.Corpus(done)
+    corpus = Corpus(done)
     clip = corpus.load(corpus.clip("bbaf2n"))
     assert clip.frames.shape == (32, 64, 64, 3)
     assert clip.landmarks.shape == (32, 68, 2)
@@ -123,7 +125,7 @@ def test_mouths_open_with_the_sound(tmp_path: Path) -> None:
     for path in sorted((SHARED_GRID / "s1").iterdir())[:40:20]:
         (tmp_path / path.name).symlink_to(path.resolve())
     preprocess(tmp_path, tmp_path / "out", SETTINGS)
-    corpus = shards.Corpus(tmp_path / "out")
+    corpus = Corpus(tmp_path / "out")
     correlations = []
     for ref in corpus.clips("train"):
         clip = corpus.load(ref)
@@ -150,7 +152,7 @@ def test_a_clip_of_two_people_becomes_the_chosen_one(tmp_path: Path) -> None:
     found = {}
     for rule in ("largest", "central"):
         preprocess(corpus, tmp_path / rule, SETTINGS.model_copy(update={"which_face": rule}))
-        found[rule] = shards.Corpus(tmp_path / rule).clip("both").quality
+        found[rule] = Corpus(tmp_path / rule).clip("both").quality
     assert found["largest"]["n_faces"] == found["central"]["n_faces"] == 2
     assert found["largest"]["face_height_px"] > 100  # and 50 px high is the other
     assert found["central"]["face_height_px"] > 100
@@ -176,7 +178,7 @@ def test_a_grid_corpus_keeps_words_and_held_out_speakers(tmp_path: Path) -> None
     summary = preprocess(GRID, tmp_path, SETTINGS.model_copy(update={"test_speakers": ["s2"]}))
     assert summary["layout"] == "grid"
     assert summary["splits"] == {"test-speakers": 1, "train": 1}
-    corpus = shards.Corpus(tmp_path)
+    corpus = Corpus(tmp_path)
     info = corpus.load(corpus.clip("s1/bbaf2n")).info
     assert info["text"] == "bin blue at f two now"
     assert info["words"][0] == {"word": "bin", "start": 0.0, "end": 0.22}
@@ -216,7 +218,7 @@ def test_a_crema_clip_of_thirty_frames_a_second_has_the_sound_beside_it(tmp_path
         piece.sample_rate = 16000
         container.mux(sound.encode(piece))
     preprocess(folder, tmp_path / "out", SETTINGS)
-    corpus = shards.Corpus(tmp_path / "out")
+    corpus = Corpus(tmp_path / "out")
     clip = corpus.load(corpus.clip("1001_DFA_ANG_XX"))
     assert (clip.speaker, clip.info["text"]) == ("1001", "don't forget a jacket")
     assert clip.info["source_fps"] == pytest.approx(30, abs=0.1)
@@ -269,7 +271,7 @@ def test_a_run_killed_again_and_again_goes_on_to_the_same_bytes(corpus: Path, do
         kept |= {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     assert kept
     with pytest.raises(DheadsError, match="not finished"):
-        shards.Corpus(out)
+        Corpus(out)
     preprocess(corpus, out, settings.model_copy(update={"workers": 1}))
     assert contents(out) == contents(done)
     assert all((out / name).stat().st_mtime_ns == when for name, when in kept.items())
@@ -292,7 +294,7 @@ def test_other_settings_need_overwrite(single: Path, tmp_path: Path) -> None:
     (tmp_path / "embeddings" / "0123").mkdir(parents=True)
     preprocess(single, tmp_path, other, overwrite=True)
     assert not (tmp_path / "embeddings").exists()  # they were of the old clips
-    corpus = shards.Corpus(tmp_path)
+    corpus = Corpus(tmp_path)
     assert corpus.load(corpus.clips("train")[0]).frames.shape[1:] == (32, 32, 3)
     assert (tmp_path / "mine.txt").exists()
 

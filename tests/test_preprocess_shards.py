@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killed import killed_at
 
-from dheads_cli.data import shards
 from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.manifest import MANIFEST, SETTINGS, read_manifest
+from dheads_cli.data.stored_clip import EXTENSIONS
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.run.preprocess_clip import Outcome
 from dheads_cli.run.preprocess_folder import prepare
@@ -38,7 +37,7 @@ def process(clips: Sequence[ClipSource]) -> Generator[Outcome]:
         if clip.id in ("clip1", "clip4"):
             yield UnusableClip("damaged", f"{clip.video}: made up")
         else:
-            sample = {extension: f"{clip.id}'s {extension}".encode() * 300 for extension in shards.EXTENSIONS}
+            sample = {extension: f"{clip.id}'s {extension}".encode() * 300 for extension in EXTENSIONS}
             yield sample | {"json": b'{"n_frames": 2, "quality": {"face_height_px": 9}}'}
 
 
@@ -49,20 +48,6 @@ def write(out: Path, process: Process = process) -> list[str]:
     prepare(out, RECORD, overwrite=False)
     write_shards(CORPUS, out, plan_shards(CLIPS, clips_per_shard=2), process)
     return list(worked)
-
-
-def be_killed_after(out: Path, n_operations: int) -> None:
-    """Be killed before the n-th time from now that a file in a folder is opened, made, renamed or removed."""
-    left = n_operations
-
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir") and str(out) in str(arguments[0]):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -80,20 +65,9 @@ def plan_order() -> list[ClipSource]:
     return [clip for shard in plan_shards(CLIPS, 2) for clip in shard.clips]
 
 
-def killed_at(out: Path, n_operations: int) -> bool:
-    """Write the corpus in a process that is killed after so many operations; whether there were as many."""
-    if (child := os.fork()) == 0:
-        be_killed_after(out, n_operations)
-        write(out)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
 def test_killed_before_any_operation_on_its_files_it_goes_on_to_the_same_bytes(done: Path, tmp_path: Path) -> None:
     n_operations = 0
-    while killed_at(out := tmp_path / str(n_operations), n_operations):
+    while killed_at(out := tmp_path / str(n_operations), n_operations, partial(write, out)):
         left = sorted(str(path.relative_to(out)) for path in out.rglob("*")) if out.exists() else []
         write(out)
         assert contents(out) == contents(done), f"killed at operation {n_operations}, which left {left}"
@@ -103,13 +77,10 @@ def test_killed_before_any_operation_on_its_files_it_goes_on_to_the_same_bytes(d
 
 
 def test_a_killed_clearing_away_leaves_nothing_that_is_taken_for_done(done: Path, tmp_path: Path) -> None:
+    other = RECORD | {"settings": {"size": 32}}
     for n_operations in itertools.count():
         out = shutil.copytree(done, tmp_path / str(n_operations))
-        if (child := os.fork()) == 0:
-            be_killed_after(out, n_operations)
-            prepare(out, RECORD | {"settings": {"size": 32}}, overwrite=True)
-            os._exit(0)
-        if os.waitpid(child, 0)[1] == 0:
+        if not killed_at(out, n_operations, partial(prepare, out, other, overwrite=True)):
             break
         write(out)  # by the settings of before, which are still those of the record
         assert contents(out) == contents(done)
@@ -173,7 +144,7 @@ def test_clips_whose_bytes_a_loss_of_power_took_are_made_again(done: Path, inter
 @pytest.mark.parametrize("damage", ["missing", "longer", "rows", "unreadable"])
 def test_what_a_finished_corpus_lacks_is_made_again(done: Path, tmp_path: Path, damage: str) -> None:
     out = shutil.copytree(done, tmp_path / "out")
-    shard, manifest = out / "train-000001.tar", out / shards.MANIFEST
+    shard, manifest = out / "train-000001.tar", out / MANIFEST
     if damage == "missing":
         shard.unlink()
     elif damage == "longer":
@@ -188,7 +159,7 @@ def test_what_a_finished_corpus_lacks_is_made_again(done: Path, tmp_path: Path, 
 
 
 def test_the_manifest_does_not_say_where_the_corpus_lies(done: Path) -> None:
-    row = next(row for row in shards.read_manifest(done) if row.id == "clip1")
+    row = next(row for row in read_manifest(done) if row.id == "clip1")
     assert row.detail == "clip1.mp4: made up"
 
 
@@ -218,14 +189,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a shard gone": (lambda out: (out / "train-000001.tar").unlink(), r"2 of 4 clips damaged\. Repair that and call"),
     "a shard too many": (lambda out: (out / "more-000000.tar").touch(), "more-000000.tar: no clip of"),
     "a row gone": (
-        lambda out: (out / shards.MANIFEST).write_text("".join((out / shards.MANIFEST).open().readlines()[:-1])),
+        lambda out: (out / MANIFEST).write_text("".join((out / MANIFEST).open().readlines()[:-1])),
         "has 5 rows for 6 clips",
     ),
     "a row of another split": (
-        lambda out: (out / shards.MANIFEST).write_text((out / shards.MANIFEST).read_text().replace('"val"', '"new"')),
+        lambda out: (out / MANIFEST).write_text((out / MANIFEST).read_text().replace('"val"', '"new"')),
         "is of other clips",
     ),
-    "the record gone": (lambda out: (out / shards.SETTINGS).unlink(), "the record of how .* is missing"),
+    "the record gone": (lambda out: (out / SETTINGS).unlink(), "the record of how .* is missing"),
 }
 
 

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dheads_cli.data.augment import AUGMENTATIONS
-from dheads_cli.data.shards import Corpus, ManifestRow, ShardWriter, encode_sample, read_rows, write_rows
+from dheads_cli.data.manifest import ManifestRow, read_rows, write_rows
+from dheads_cli.data.shard_writer import ShardWriter
+from dheads_cli.data.shards import Corpus
+from dheads_cli.data.stored_clip import encode_sample
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.probe import Probed, probe
 from dheads_cli.run.probe_baseline import LogMelColumns

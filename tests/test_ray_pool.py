@@ -17,8 +17,9 @@ import pytest
 import yaml
 from commands import dheads
 
-from dheads_cli.data import media, shards
+from dheads_cli.data import media
 from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.manifest import read_manifest
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.recipe import Preprocess
 from dheads_cli.run.preprocess import preprocess
@@ -93,7 +94,7 @@ def test_workers_and_a_cluster_that_loses_a_node_write_the_same_bytes(
     assert (ended.code, lost.is_set()) == (0, True), ended.stderr
     assert f'"clips": {N_CLIPS}' in ended.stdout
     assert "raylet" not in ended.stdout + ended.stderr
-    rows = shards.read_manifest(tmp_path / "ray")
+    rows = read_manifest(tmp_path / "ray")
     assert sorted(row.id for row in rows) == sorted([*(f"clip{number}" for number in range(N_CLIPS)), "damaged"])
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 

@@ -13,7 +13,8 @@ from corpus import SIZE, make_corpus, write_corpus
 from word_corpus import TONES_HZ, make_word_clip, make_word_corpus
 
 from dheads_cli.data import media
-from dheads_cli.data.shards import MANIFEST, Corpus, read_rows, write_rows
+from dheads_cli.data.manifest import MANIFEST, read_rows, write_rows
+from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_model
 from dheads_cli.model.checkpoint import load_hearing, load_model, load_tensors

@@ -2,14 +2,12 @@
 
 import itertools
 import json
-import os
 import shutil
-import signal
-import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killed import killed_at
 from toy_training import Toy, learn, recipe
 
 from dheads_cli.model.checkpoint import checkpoints_of, load_tensors, save_tensors
@@ -39,30 +37,9 @@ def go_on(settings: Recipe, run: Path) -> None:
                 save(run, settings, state, val_loss=1 / step)
 
 
-def be_killed_after(folder: Path, n_operations: int) -> None:
-    """Be killed before the n-th time from now that a file in a folder is opened, made, renamed or removed."""
-    left = n_operations
-
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        place = str(arguments[0]) if arguments else ""
-        if event in ("open", "os.mkdir", "os.rename", "os.remove") and str(folder) in place and "tensorb" not in place:
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-
-
-def killed_at(settings: Recipe, run: Path, n_operations: int) -> bool:
-    """Train in a process that is killed after so many operations on files; whether there were as many."""
-    if (child := os.fork()) == 0:
-        be_killed_after(run, n_operations)
-        go_on(settings, run)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
+def killed(settings: Recipe, run: Path, n_operations: int) -> bool:
+    """Train and be killed after so many operations on files, TensorBoard's apart; whether there were as many."""
+    return killed_at(run, n_operations, partial(go_on, settings, run), but_not="tensorb")
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -90,7 +67,7 @@ def test_killed_before_any_operation_on_its_files_a_run_goes_on_to_the_same_byte
     settings: Recipe, done: Path, tmp_path: Path
 ) -> None:
     n_operations, resumed_from = 0, set()
-    while killed_at(settings, run := tmp_path / str(n_operations), n_operations):
+    while killed(settings, run := tmp_path / str(n_operations), n_operations):
         left = sorted(contents(run)) if run.exists() else []
         resume = run / "resume.safetensors"
         resumed_from.add(load_tensors(resume)[1]["step"] if resume.exists() else 0)
@@ -110,7 +87,7 @@ def stopped(settings: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
     for n_operations in itertools.count():
         run = folder / str(n_operations)
-        assert killed_at(settings, run, n_operations)
+        assert killed(settings, run, n_operations)
         resume = run / "resume.safetensors"
         if resume.exists() and load_tensors(resume)[1]["step"] == 4:
             break

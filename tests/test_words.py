@@ -10,7 +10,8 @@ from word_corpus import MIDDLES_S, TONES_HZ, make_word_clip, make_word_corpus
 
 from dheads_cli import registry
 from dheads_cli.data.hearing import Versions
-from dheads_cli.data.shards import Corpus, StoredClip
+from dheads_cli.data.shards import Corpus
+from dheads_cli.data.stored_clip import StoredClip
 from dheads_cli.data.words import WordSet, WordViews, spoken_words
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.speech import encode_speech

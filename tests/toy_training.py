@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dheads_cli.data.shards import MANIFEST
+from dheads_cli.data.manifest import MANIFEST
 from dheads_cli.recipe import Recipe
 from dheads_cli.run import processes, training_loop
 from dheads_cli.run.batch_parts import Part

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from corpus import FPS, RATE, SIZE, write_corpus
 
-from dheads_cli.data.shards import StoredClip
+from dheads_cli.data.stored_clip import StoredClip
 
 TONES_HZ = {"low": 220.0, "middle": 660.0, "high": 1980.0}
 N_FRAMES = 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -14,51 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dheads_cli.data.augment_frames import Changes, changed, random_changes, with_clutter, with_other_mouth
+from dheads_cli.data.batch import Batch
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.clip_memory import CachedClip, ClipMemory
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
+from dheads_cli.data.mouth_box import MOUTH, mouth_mask
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.motion_frames import LEVELS
 from dheads_cli.model.speech import cut, samples_of, window_indices
 from dheads_cli.protocols import AudioEncoder
 
-MOUTH = slice(48, 68)
 SAMPLES = 2  # after the seed and the step: the streams of a batch's samples; 1 is that of whether it rolls out
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one training step needs; frames are float32 in [-1, 1].
-
-    Attributes:
-        x_0: target frames [B, 3, H, W].
-        identity: identity frames [B, 3, H, W].
-        motion: motion frames, oldest first, clean, M x [B, 3, H, W].
-        audio: windows of embeddings [B, K, D] of a frozen encoder, or, for one that is trained with the model, the
-            sound of frames k - m_y - context ... k + m_y + context [B, T].
-        audio_index: places of the window among the embeddings of that sound [B, K]; None for a frozen encoder.
-        mouth_mask: 1 inside the target's mouth box [B, 1, H, W].
-        motion_noise: sigma of the noise to put on the motion frames [B], or on each of them [B, M].
-        start: in a step whose motion frames the network draws itself (model/rollout.py), the real frames before the
-            first it draws, oldest first, M x [B, 3, H, W]; else empty, as are the next two.
-        start_audio: as `audio`, for each frame it draws.
-        start_index: as `audio_index`, for each frame it draws; empty for a frozen encoder.
-        start_exists: whether the clip has these frames, bool [B, N]; None where it draws none.
-    """
-
-    x_0: Tensor
-    identity: Tensor
-    motion: list[Tensor]
-    audio: Tensor
-    audio_index: Tensor | None
-    mouth_mask: Tensor
-    motion_noise: Tensor
-    start: list[Tensor] = field(default_factory=list)
-    start_audio: list[Tensor] = field(default_factory=list)
-    start_index: list[Tensor] = field(default_factory=list)
-    start_exists: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -282,26 +250,3 @@ def _sounds(sample: Drawn) -> list[Tensor]:
 
 def _places(sample: Drawn) -> list[list[int]]:
     return [places for _, places in sample.windows]
-
-
-def mouth_mask(landmarks: NDArray[np.float32], size: int, margin: float) -> NDArray[np.float32]:
-    """The mouth box of a target frame's landmarks [68, 2] as a mask [1, size, size]; margin is a share of the width."""
-    return mouth_box_mask(landmarks[MOUTH], size, size, round(margin * size))
-
-
-def mouth_box_mask(mouth: NDArray[np.float32], height: int, width: int, margin_px: int) -> NDArray[np.float32]:
-    """The bounding box of a mouth's points, floored and ceiled, and grown, as a mask [1, H, W] of 1 and 0.
-
-    Args:
-        mouth: points [P, 2] (x, y), px; where one is NaN there is no box.
-        height: px.
-        width: px.
-        margin_px: growth on each side.
-    """
-    mask = np.zeros((1, height, width), np.float32)
-    if np.isnan(mouth).any():
-        return mask
-    left, top = np.floor(mouth.min(axis=0)).astype(int) - margin_px
-    right, bottom = np.ceil(mouth.max(axis=0)).astype(int) + margin_px
-    mask[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
-    return mask

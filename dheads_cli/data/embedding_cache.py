@@ -26,7 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dheads_cli.data.shards import EMBEDDINGS, MANIFEST, ClipRef
+from dheads_cli.data.manifest import EMBEDDINGS, MANIFEST
+from dheads_cli.data.shards import ClipRef
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of, write_atomically
 from dheads_cli.model.speech import device_of

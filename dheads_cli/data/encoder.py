@@ -114,9 +114,7 @@ class Encoder:
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Encode one frame, uint8 RGB [H, W, 3], and the sound that belongs to it."""
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture.pts = self.n_frames
-        self.container.mux(self._video.encode(picture))
+        mux_frame(self.container, self._video, frame, self.n_frames)
         self.n_frames += 1
         self._write_audio(round(self.n_frames / self._fps * self._rate))
 
@@ -171,6 +169,20 @@ class FlacEncoder:
     def close(self) -> None:
         """End the file, finished or not."""
         self._container.close()
+
+
+def mux_frame(container: Any, stream: Any, frame: NDArray[np.uint8], number: int) -> None:
+    """Encode one frame, uint8 RGB [H, W, 3], as the one of that number."""
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    picture.pts = number
+    container.mux(stream.encode(picture))
+
+
+def mux_frames(container: Any, stream: Any, frames: Iterable[NDArray[np.uint8]]) -> None:
+    """Encode all frames of a stream, uint8 RGB [H, W, 3] each, and what the codec still holds of them."""
+    for number, frame in enumerate(frames):
+        mux_frame(container, stream, frame, number)
+    container.mux(stream.encode(None))
 
 
 def add_sound(container: Any, codec: str, sample_rate: int) -> Any:

@@ -8,6 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from dheads_cli.data.encoder import mux_frames
 from dheads_cli.errors import DheadsError
 
 
@@ -19,11 +20,7 @@ def encode_lossless(frames: NDArray[np.uint8]) -> bytes:
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "rgb24"
         stream.options = {"qp": "0", "preset": "ultrafast"}
         stream.codec_context.thread_count = 1
-        for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture.pts = index
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
+        mux_frames(container, stream, frames)
     return buffer.getvalue()
 
 

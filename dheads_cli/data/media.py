@@ -1,7 +1,7 @@
 """Pictures, sound and video in and out of files: the readers, the writer, and stored clips both ways.
 
 With the files it gathers (media_file, photo, video_reader, sound_reader, encoder, video_writer), lossless and codecs it
-is all that knows PyAV.
+is all that reads and writes with PyAV.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dheads_cli.data.encoder import FlacEncoder, Sound, add_h264
+from dheads_cli.data.encoder import FlacEncoder, Sound, add_h264, mux_frames
 from dheads_cli.data.photo import is_film, read_image
 from dheads_cli.data.sound_reader import fit_length, mono_of, read_audio, stated_seconds, stream_audio
 from dheads_cli.data.video_reader import VideoClip, frames_to_look_at, read_frame, read_video, source_fps_of
@@ -50,11 +50,7 @@ def encode_clip_mp4(frames: NDArray[np.uint8], fps: float) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = add_h264(container, fps, (frames.shape[2], frames.shape[1]), CLIP_CRF, "yuv444p", preset="veryfast")
-        for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture.pts = index
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
+        mux_frames(container, stream, frames)
     return buffer.getvalue()
 
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from dheads_cli.data import media
 from dheads_cli.data.hearing import Versions
-from dheads_cli.data.shards import ClipRef, Corpus, decode_sample
+from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.data.stored_clip import decode_sample
 from dheads_cli.data.sync_input import (
     CROP_PX,
     FPS,

@@ -14,7 +14,7 @@ from dheads_cli.model.diffusion import SCHEDULES, Schedule
 from dheads_cli.model.speech import is_trained
 from dheads_cli.model.unet import UNet
 from dheads_cli.protocols import AudioEncoder, Conditioning
-from dheads_cli.recipe import Model
+from dheads_cli.recipe_model import Model
 from dheads_cli.recipe_section import Component
 
 

@@ -19,9 +19,10 @@ from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component, build_model, own_encoder
 from dheads_cli.model.growth import grown
 from dheads_cli.protocols import AudioEncoder
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_io import any_recipe_from_json, recipe_from_json
 from dheads_cli.recipe_lips import LipsRecipe
+from dheads_cli.recipe_model import Model
 from dheads_cli.recipe_section import Component
 from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_tasks import AnyRecipe

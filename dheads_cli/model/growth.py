@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dheads_cli.recipe import Model
+from dheads_cli.recipe_model import Model
 
 FIRST, LAST = "unet.input_blocks.0.0.weight", ("unet.out.2.weight", "unet.out.2.bias")
 NOISE_LEVEL = "unet.motion_noise_embed.0.weight"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dheads_cli import registry
-from dheads_cli.data.dataset import mouth_box_mask
+from dheads_cli.data.mouth_box import mouth_box_mask
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_unet
 from dheads_cli.model.diffusion import Objective, Schedule, cosine_betas, q_sample, respaced, shifted, training_losses

@@ -14,7 +14,7 @@ from torch import Tensor
 from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import build_unet
-from dheads_cli.recipe import Model
+from dheads_cli.recipe_model import Model
 
 FIRST = "input_blocks.0.0.weight"  # a tensor that every network has
 TIME_MAX_PERIOD = 10.0  # of the release's frequencies, see unet.sinusoidal_embedding

@@ -13,7 +13,8 @@ import numpy as np
 from dheads_cli import console, registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
-from dheads_cli.recipe import Model, Recipe
+from dheads_cli.recipe import Recipe
+from dheads_cli.recipe_model import Model
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.ablate_figure import FIGURE, REAL, Strip
 from dheads_cli.run.eval_report import GENERATED

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class Pass:
     audio: float = 0.0  # encoding the speech
     network: float = 0.0  # forwards of the U-Net
     draw: float = 0.0  # waiting for frames: audio, network, and the sampler's arithmetic and noise
-    n_forwards: int = 0
+    n_forwards: int = 0  # of one frame: guidance asks for several at once
 
     @property
     def shares(self) -> dict[str, float]:
@@ -117,16 +117,16 @@ def timed(items: Iterable[Item], clock: Clock, done: Pass, part: str) -> Iterato
 
 @contextmanager
 def timed_forwards(unet: nn.Module, clock: Clock, done: Pass) -> Iterator[None]:
-    """Time and count the network's forwards inside this block."""
+    """Time and count the network's forwards inside this block; one of a batch of two counts as two."""
     began = 0.0
 
     def before(*_: object) -> None:
         nonlocal began
         began = clock()
 
-    def after(*_: object) -> None:
+    def after(_: nn.Module, given: tuple[Any, ...], __: object) -> None:
         done.network += clock() - began
-        done.n_forwards += 1
+        done.n_forwards += len(given[0])
 
     hooks = [unet.register_forward_pre_hook(before), unet.register_forward_hook(after)]
     try:

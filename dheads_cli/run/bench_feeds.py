@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from dheads_cli import console
-from dheads_cli.data.dataset import Batch, TrainingSet
+from dheads_cli.data.batch import Batch
+from dheads_cli.data.dataset import TrainingSet
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.batches_ahead import MOST_WORKERS, batches
 from dheads_cli.run.device_speed import Call, Clock

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dheads_cli.console import Bar
-from dheads_cli.data.dataset import Batch
+from dheads_cli.data.batch import Batch
 from dheads_cli.model.build import Parts, choose_precision
 from dheads_cli.model.checkpoint import Trained
 from dheads_cli.model.diffusion import Objective

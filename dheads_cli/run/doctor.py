@@ -204,7 +204,7 @@ def weights(folder: Path | None) -> Check:
 
 def components_folder() -> Path | None:
     """Folder of the package that registers the default audio encoder, found without importing it."""
-    from dheads_cli.recipe import Model
+    from dheads_cli.recipe_model import Model
 
     try:
         target = registry.find("audio_encoders", Model().audio_encoder.use).target

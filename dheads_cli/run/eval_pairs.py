@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dheads_cli.data.media import read_audio, read_video
 from dheads_cli.data.samples import SampleRow, partners
-from dheads_cli.data.shards import Corpus, StoredClip
+from dheads_cli.data.shards import Corpus
+from dheads_cli.data.stored_clip import StoredClip
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.protocols import LandmarkDetector
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL, SHUFFLED

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dheads_cli.protocols import Frames
 
 INK = "#2b3036"  # of text and axes; the page takes its own text colour in its place
-BLUE, ORANGE, RED, GRAY = "#3d7fc1", "#dd7a26", "#cf4436", "#8b929a"  # told apart on white and on black
+BLUE, ORANGE, GRAY = "#3d7fc1", "#dd7a26", "#8b929a"  # told apart on white and on black
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 8,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dheads_cli import console, registry
-from dheads_cli.data import align, shards
+from dheads_cli.data import align
 from dheads_cli.data.corpora import ClipSource, CorpusListing, list_corpus
+from dheads_cli.data.manifest import MANIFEST, ManifestRow
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Preprocess
 from dheads_cli.run import clip_pool
@@ -59,7 +60,7 @@ def preprocess(corpus: Path, out: Path, settings: Preprocess, *, overwrite: bool
     summary = _summarise(listing.layout, out, rows)
     if not summary["clips"]:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in summary["skipped"].items())
-        raise DheadsError(f"no clip of {corpus} can be used ({reasons}); {out / shards.MANIFEST} says why for each.")
+        raise DheadsError(f"no clip of {corpus} can be used ({reasons}); {out / MANIFEST} says why for each.")
     _show(summary)
     return summary
 
@@ -107,7 +108,7 @@ def _provenance(corpus: Path, listing: CorpusListing, settings: Preprocess) -> d
     }
 
 
-def _summarise(layout: str, out: Path, rows: Sequence[shards.ManifestRow]) -> dict[str, Any]:
+def _summarise(layout: str, out: Path, rows: Sequence[ManifestRow]) -> dict[str, Any]:
     usable = [row for row in rows if row.status == "ok"]
     return {
         "out": str(out),

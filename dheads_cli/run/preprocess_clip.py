@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import registry
-from dheads_cli.data import align, media, quality, shards, tracking
+from dheads_cli.data import align, media, quality, tracking
 from dheads_cli.data.corpora import ClipSource, read_words
+from dheads_cli.data.stored_clip import StoredClip, encode_sample
 from dheads_cli.errors import UnusableClip
 from dheads_cli.protocols import ClipLandmarks, LandmarkDetector
 from dheads_cli.recipe import Preprocess
@@ -28,14 +29,14 @@ Outcome = dict[str, bytes] | UnusableClip  # the members of a sample, or why the
 def process_clip(source: ClipSource, settings: Preprocess) -> Outcome:
     """Make one sample: read, find the face, align, cut the sound to the picture, encode."""
     try:
-        return shards.encode_sample(_align(source, settings))
+        return encode_sample(_align(source, settings))
     except UnusableClip as unusable:
         return unusable
     except (Exception, SystemExit) as error:  # a plugin may fail in any way; one clip never ends the run
         return UnusableClip("crashed", f"{type(error).__name__}: {error}")
 
 
-def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
+def _align(source: ClipSource, settings: Preprocess) -> StoredClip:
     """One clip of a corpus as it is stored."""
     video, waveform = read_clip(source, settings)
     words = read_words(source)
@@ -56,7 +57,7 @@ def _align(source: ClipSource, settings: Preprocess) -> shards.StoredClip:
         "quality": {**measures, "n_faces": n_faces, "interpolated_frames": n_interpolated},
         "transforms": [[round(value, 5) for value in transform] for transform in transforms.reshape(-1, 6).tolist()],
     }
-    return shards.StoredClip(
+    return StoredClip(
         source.id, source.speaker, source.split, crops, waveform, crop_landmarks, video.fps, settings.sample_rate, info
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dheads_cli.data import shards
+from dheads_cli.data.manifest import EMBEDDINGS, MANIFEST, SETTINGS
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 from dheads_cli.run.preprocess_shards import SHARDS, remove_unfinished
@@ -60,13 +60,13 @@ def prepare(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
     Raises:
         DheadsError: it holds other things, or a corpus made otherwise and `overwrite` is not given.
     """
-    record = out / shards.SETTINGS
+    record = out / SETTINGS
     text = yaml.safe_dump(dict(provenance), sort_keys=False, allow_unicode=True)
     record.with_name(record.name + ".part").unlink(missing_ok=True)  # of a call that was killed as it began
     if any(out.iterdir()) and not record.is_file():
         raise DheadsError(f"{out} is not empty and was not made by `dheads preprocess`: name another folder.")
     differs = record.is_file() and record.read_text(encoding="utf-8") != text
-    if differs or (overwrite and (out / shards.MANIFEST).is_file()):
+    if differs or (overwrite and (out / MANIFEST).is_file()):
         if not overwrite:
             before = yaml.safe_load(record.read_text(encoding="utf-8"))
             raise DheadsError(
@@ -95,10 +95,10 @@ def _remove(out: Path) -> None:
 
     Whatever moment it is killed at: no row of a shard that is gone stays, and the record goes last.
     """
-    (out / shards.MANIFEST).unlink(missing_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
     remove_unfinished(out)
     for path in out.glob(SHARDS):
         path.unlink()
-    if (out / shards.EMBEDDINGS).is_dir():
-        shutil.rmtree(out / shards.EMBEDDINGS)
-    (out / shards.SETTINGS).unlink()
+    if (out / EMBEDDINGS).is_dir():
+        shutil.rmtree(out / EMBEDDINGS)
+    (out / SETTINGS).unlink()

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dheads_cli import console
-from dheads_cli.data import shards
 from dheads_cli.data.corpora import ClipSource
+from dheads_cli.data.manifest import MANIFEST, ManifestRow, read_manifest, read_rows, write_rows
+from dheads_cli.data.shard_writer import ShardWriter, samples_end, shard_size, unfinished
+from dheads_cli.data.shards import damage_of
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.files import sync_folder
 from dheads_cli.run.preprocess_clip import Outcome
@@ -39,7 +41,7 @@ class Shard:
 class Begun:
     """What an interrupted run had done of a shard: rows of its first clips, and where they end in the file, bytes."""
 
-    rows: Sequence[shards.ManifestRow]
+    rows: Sequence[ManifestRow]
     end: int
 
 
@@ -55,7 +57,7 @@ def plan_shards(clips: Iterable[ClipSource], clips_per_shard: int) -> list[Shard
     return plan
 
 
-def write_shards(corpus: Path, out: Path, plan: Sequence[Shard], process: Process) -> list[shards.ManifestRow]:
+def write_shards(corpus: Path, out: Path, plan: Sequence[Shard], process: Process) -> list[ManifestRow]:
     """Make what is not there yet, then the manifest of all.
 
     Args:
@@ -69,49 +71,49 @@ def write_shards(corpus: Path, out: Path, plan: Sequence[Shard], process: Proces
     """
     done = _whole_shards(out, plan)
     todo = [shard for shard in plan if shard.name not in done]
-    manifest = out / shards.MANIFEST
+    manifest = out / MANIFEST
     if manifest.is_file():
         if not todo:
             console.info(f"{out} is finished already")
             remove_unfinished(out)
-            return shards.read_manifest(out)
+            return read_manifest(out)
         console.warn(f"{out}: {len(todo)} of its shards are missing or not whole, and are made again")
     (out / PARTS).mkdir(exist_ok=True)
     if manifest.is_file():
         for name, rows in done.items():
-            shards.write_rows(out / PARTS / f"{name}.jsonl", rows)
+            write_rows(out / PARTS / f"{name}.jsonl", rows)
         manifest.unlink()
     elif done:
         console.info(f"{len(done)} of {len(plan)} shards are there already")
     _make(corpus, out, todo, process, n_done=sum(map(len, done.values())))
-    all_rows = [row for shard in plan for row in shards.read_rows(out / PARTS / f"{shard.name}.jsonl")]
-    shards.write_rows(manifest, all_rows)
+    all_rows = [row for shard in plan for row in read_rows(out / PARTS / f"{shard.name}.jsonl")]
+    write_rows(manifest, all_rows)
     sync_folder(out)
     remove_unfinished(out)
     return all_rows
 
 
-def _whole_shards(out: Path, plan: Sequence[Shard]) -> dict[str, list[shards.ManifestRow]]:
+def _whole_shards(out: Path, plan: Sequence[Shard]) -> dict[str, list[ManifestRow]]:
     """The rows of each shard that is there, as long as it should be."""
-    finished = _finished_rows(out / shards.MANIFEST)
+    finished = _finished_rows(out / MANIFEST)
     whole = {}
     for shard in plan:
         part = out / PARTS / f"{shard.name}.jsonl"
         if finished:
             rows = [finished[clip.id] for clip in shard.clips if clip.id in finished]
         else:
-            rows = shards.read_rows(part) if part.is_file() else []
+            rows = read_rows(part) if part.is_file() else []
         tar, stored = out / shard.name, [row for row in rows if row.status == "ok"]
-        is_there = not stored or (tar.is_file() and tar.stat().st_size == shards.shard_size(stored))
+        is_there = not stored or (tar.is_file() and tar.stat().st_size == shard_size(stored))
         if is_there and [row.id for row in rows] == [clip.id for clip in shard.clips]:
             whole[shard.name] = rows
     return whole
 
 
-def _finished_rows(manifest: Path) -> dict[str, shards.ManifestRow]:
+def _finished_rows(manifest: Path) -> dict[str, ManifestRow]:
     """The manifest's rows by clip; none where it is not there or not readable."""
     try:
-        return {row.id: row for row in shards.read_rows(manifest)} if manifest.is_file() else {}
+        return {row.id: row for row in read_rows(manifest)} if manifest.is_file() else {}
     except DheadsError as error:
         console.warn(str(error))
         return {}
@@ -139,12 +141,12 @@ def _make(corpus: Path, out: Path, todo: Sequence[Shard], process: Process, n_do
 
 def _write(
     corpus: Path, out: Path, shard: Shard, begun: Begun, outcomes: Iterator[Outcome]
-) -> Iterator[shards.ManifestRow]:
+) -> Iterator[ManifestRow]:
     """Write one shard and its rows; yields the row of each clip as it is stored."""
-    writer = shards.ShardWriter(out / shard.name, begun.end)
+    writer = ShardWriter(out / shard.name, begun.end)
     journal = out / PARTS / f"{shard.name}.begun"
     rows = list(begun.rows)
-    shards.write_rows(journal, rows)
+    write_rows(journal, rows)
     with journal.open("a", encoding="utf-8") as file:
         for clip in shard.clips[len(rows) :]:
             rows.append(_store(writer, corpus, clip, next(outcomes)))
@@ -152,7 +154,7 @@ def _write(
             file.flush()
             yield rows[-1]
     # In this order: killed in between, the next call finds a journal with its unfinished shard, or a whole shard.
-    shards.write_rows(out / PARTS / f"{shard.name}.jsonl", rows)
+    write_rows(out / PARTS / f"{shard.name}.jsonl", rows)
     writer.close() if any(row.status == "ok" for row in rows) else writer.abandon()
     sync_folder(out)
     journal.unlink()
@@ -160,33 +162,33 @@ def _write(
 
 def _begun(out: Path, shard: Shard) -> Begun:
     """What is there of an unfinished shard; a last row cut short, or one whose bytes differ, does not count."""
-    journal, part = out / PARTS / f"{shard.name}.begun", shards.unfinished(out / shard.name)
-    rows: list[shards.ManifestRow] = []
+    journal, part = out / PARTS / f"{shard.name}.begun", unfinished(out / shard.name)
+    rows: list[ManifestRow] = []
     if journal.is_file() and part.is_file():
         lines = journal.read_bytes().split(b"\n")[:-1]
         for line, clip in zip(lines, shard.clips, strict=False):
             try:
-                row = shards.ManifestRow.from_json(line.decode())
+                row = ManifestRow.from_json(line.decode())
             except (ValueError, TypeError, KeyError):
                 break
-            if row.id != clip.id or (row.status == "ok" and shards.damage_of(part, row)):
+            if row.id != clip.id or (row.status == "ok" and damage_of(part, row)):
                 break
             rows.append(row)
-    return Begun(rows, shards.samples_end(rows))
+    return Begun(rows, samples_end(rows))
 
 
-def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: Outcome) -> shards.ManifestRow:
+def _store(writer: ShardWriter, corpus: Path, clip: ClipSource, outcome: Outcome) -> ManifestRow:
     """Put a clip into its shard; its row of the manifest."""
     source = clip.video.relative_to(corpus).as_posix()
     if isinstance(outcome, UnusableClip):
         # Where the corpus lies on this machine is no part of what became of the clip.
         detail = outcome.detail.replace(f"{corpus}/", "")
-        return shards.ManifestRow(
+        return ManifestRow(
             clip.id, clip.key, clip.split, clip.speaker, source, "skipped", outcome.reason, detail
         )
     members, digest = writer.add(clip.key, outcome)
     info = json.loads(outcome["json"])
-    return shards.ManifestRow(
+    return ManifestRow(
         clip.id,
         clip.key,
         clip.split,
@@ -204,7 +206,7 @@ def _store(writer: shards.ShardWriter, corpus: Path, clip: ClipSource, outcome: 
 def remove_unfinished(out: Path) -> None:
     """Remove what only an unfinished corpus needs."""
     parts = [*(out / PARTS).iterdir()] if (out / PARTS).is_dir() else []
-    for path in (*out.glob(f"{SHARDS}.part"), out / f"{shards.MANIFEST}.part", *parts):
+    for path in (*out.glob(f"{SHARDS}.part"), out / f"{MANIFEST}.part", *parts):
         path.unlink(missing_ok=True)
     if (out / PARTS).is_dir():
         (out / PARTS).rmdir()

@@ -13,7 +13,9 @@ from typing import IO, Any, cast
 import yaml
 
 from dheads_cli import console
-from dheads_cli.data import shards
+from dheads_cli.data.manifest import MANIFEST, SETTINGS, ManifestRow, read_manifest
+from dheads_cli.data.shard_writer import member_header
+from dheads_cli.data.shards import Corpus, damaged_clips, members_in
 from dheads_cli.errors import DheadsError
 
 
@@ -26,7 +28,7 @@ def verify(out: Path) -> dict[str, Any]:
     Raises:
         DheadsError: something is damaged, missing or too much, or there is no finished corpus.
     """
-    rows, corpus = shards.read_manifest(out), shards.Corpus(out)
+    rows, corpus = read_manifest(out), Corpus(out)
     wrong = _wrong_rows(out, rows)
     n_clips = sum(row.status == "ok" for row in rows)
     names = sorted({row.shard for row in rows if row.shard})
@@ -35,7 +37,7 @@ def verify(out: Path) -> dict[str, Any]:
     with console.progress("verify", total=len(names), unit="shards") as bar:
         for name in names:
             members = [row for row in rows if row.shard == name]
-            found = shards.damaged_clips(corpus, members)
+            found = damaged_clips(corpus, members)
             if not found and not _is_exact(out / name, members):
                 wrong.append(f"{out / name} is not what is written of its clips: bytes are too many, too few or others")
                 broken.append(name)
@@ -59,21 +61,21 @@ def verify(out: Path) -> dict[str, Any]:
     return summary
 
 
-def _wrong_rows(out: Path, rows: Sequence[shards.ManifestRow]) -> list[str]:
+def _wrong_rows(out: Path, rows: Sequence[ManifestRow]) -> list[str]:
     """What the manifest's rows have too many or too few of, beside the record of the corpus and the shards there."""
     wrong = []
     if twice := [clip for clip, count in Counter(row.id for row in rows).items() if count > 1]:
-        wrong.append(f"{shards.MANIFEST} has {len(twice)} clips more than once, first {twice[0]}")
-    record = _record(out / shards.SETTINGS)
+        wrong.append(f"{MANIFEST} has {len(twice)} clips more than once, first {twice[0]}")
+    record = _record(out / SETTINGS)
     if not {"clips", "clips_sha256"} <= record.keys():
-        wrong.append(f"{shards.SETTINGS}, the record of how the corpus was made, is missing or damaged")
+        wrong.append(f"{SETTINGS}, the record of how the corpus was made, is missing or damaged")
     elif len(rows) != record["clips"]:
-        wrong.append(f"{shards.MANIFEST} has {len(rows)} rows for {record['clips']} clips")
+        wrong.append(f"{MANIFEST} has {len(rows)} rows for {record['clips']} clips")
     elif clips_digest([(row.split, row.id) for row in rows]) != record["clips_sha256"]:
-        wrong.append(f"{shards.MANIFEST} is of other clips than {shards.SETTINGS}")
+        wrong.append(f"{MANIFEST} is of other clips than {SETTINGS}")
     expected = {row.shard for row in rows}
     if strange := sorted(path.name for path in out.glob("*.tar") if path.name not in expected):
-        wrong.append(f"{', '.join(strange)}: no clip of {shards.MANIFEST} is in it")
+        wrong.append(f"{', '.join(strange)}: no clip of {MANIFEST} is in it")
     return wrong
 
 
@@ -107,12 +109,12 @@ class _Compared:
         return self._file.tell()
 
 
-def _is_exact(path: Path, rows: Sequence[shards.ManifestRow]) -> bool:
+def _is_exact(path: Path, rows: Sequence[ManifestRow]) -> bool:
     """Whether a shard is, byte for byte, the one that is written of its clips: headers, gaps and end included."""
     with path.open("rb") as file:
         compared = _Compared(file)
         with tarfile.TarFile(fileobj=cast("IO[bytes]", compared), mode="w", format=tarfile.GNU_FORMAT) as tar:
             for row in rows:
-                for extension, data in shards.members_in(path, row).items():
-                    tar.addfile(shards.member_header(row.key, extension, len(data)), io.BytesIO(data))
+                for extension, data in members_in(path, row).items():
+                    tar.addfile(member_header(row.key, extension, len(data)), io.BytesIO(data))
         return compared.same and not file.read(1)

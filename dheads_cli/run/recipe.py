@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +18,8 @@ from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
 if TYPE_CHECKING:
     from dheads_cli.run.lips_cost import LipsCost
     from dheads_cli.run.sync_cost import SyncCost
+    from dheads_cli.run.video_cost import VideoCost
     from dheads_cli.run.words_cost import WordsCost
-
-# Largest training steps that `check` times, FLOP: a few seconds.
-LARGEST_TIMED_STEP = {"cpu": 4e11, "cuda": 2e14}
 
 
 def show(ref: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -39,7 +35,8 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data"} and what the task's network takes: `Cost`, `WordsCost`, `SyncCost` or `LipsCost`.
+        {"path", "components", "data"} and what the task's network takes: `VideoCost`, `WordsCost`, `SyncCost` or
+        `LipsCost`.
 
     Raises:
         DheadsError: a component can't be built, or sizes or weights to begin with do not fit.
@@ -155,11 +152,13 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
 
 def cost_of(
     recipe: AnyRecipe, built: dict[str, Any], device: str
-) -> tuple[Cost | SyncCost | LipsCost | WordsCost, list[list[str]]]:
+) -> tuple[VideoCost | SyncCost | LipsCost | WordsCost, list[list[str]]]:
     """What a recipe's network takes, on its task's terms, and rows of it for people."""
     if isinstance(recipe, Recipe):
-        cost = Cost.of(recipe, built, device)
-        return cost, cost.rows(recipe)
+        from dheads_cli.run.video_cost import VideoCost
+
+        video = VideoCost.of(recipe, built, device)
+        return video, video.rows(recipe)
     if isinstance(recipe, SyncRecipe):
         from dheads_cli.run.sync_cost import SyncCost
 
@@ -174,100 +173,3 @@ def cost_of(
 
     words = WordsCost.of(recipe, device)
     return words, words.rows(recipe)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a recipe's network takes."""
-
-    n_parameters: int
-    n_audio_parameters: int
-    forward_gflop: float  # one frame
-    train_memory_gib: float  # weights, gradients, AdamW, EMA and kept activations, float32; buffers add about a fifth
-    device: str
-    precision: str
-    step_seconds: float | None
-    hours: float | None
-
-    @classmethod
-    def of(cls, recipe: Recipe, built: dict[str, Any], device_name: str) -> Cost:
-        """Count on torch's meta device, which computes shapes only; then time steps of a network that is not large."""
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
-        from dheads_cli.model.build import build_model, build_unet, choose_device, choose_precision, random_inputs
-
-        device = choose_device(device_name)
-        encoder, conditioning = built["model.audio_encoder"], built["model.conditioning"]
-        with torch.device("meta"):
-            unet = build_unet(recipe.model, conditioning, encoder.embed_dim)
-            n_parameters = sum(parameter.numel() for parameter in unet.parameters())
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                unet(*random_inputs(recipe.model, encoder.embed_dim, 1, torch.device("meta")))
-            own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
-            kept: dict[int, torch.Tensor] = {}  # what the backward pass needs, once for each storage
-
-            def keep(tensor: torch.Tensor) -> torch.Tensor:
-                kept[tensor.untyped_storage()._cdata] = tensor
-                return tensor
-
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                inputs = random_inputs(recipe.model, encoder.embed_dim, recipe.train.batch_size, torch.device("meta"))
-                output = unet(*inputs)
-        activations = sum(each.untyped_storage().nbytes() for key, each in kept.items() if key not in own)
-        del output
-        step_flop = 3 * counter.get_total_flops() * recipe.train.batch_size
-        precision = choose_precision(recipe.train.precision, device)
-        seconds = None
-        if step_flop <= LARGEST_TIMED_STEP.get(device.type, 0):
-            seconds = _time_step(recipe, build_model(recipe.model, device).unet, encoder.embed_dim, device, precision)
-        audio = encoder.parameters() if isinstance(encoder, torch.nn.Module) else ()
-        return cls(
-            n_parameters=n_parameters,
-            n_audio_parameters=sum(parameter.numel() for parameter in audio),
-            forward_gflop=counter.get_total_flops() / 1e9,
-            train_memory_gib=(20 * n_parameters + activations) / 2**30,
-            device=str(device),
-            precision=str(precision).removeprefix("torch."),
-            step_seconds=seconds,
-            hours=None if seconds is None else seconds * recipe.train.steps / 3600,
-        )
-
-    def rows(self, recipe: Recipe) -> list[list[str]]:
-        """Rows for people."""
-        audio = f"and {self.n_audio_parameters / 1e6:.2f} M of the audio encoder"
-        rows = [
-            ["parameters", f"{self.n_parameters / 1e6:.2f} M", audio],
-            ["forward pass", f"{self.forward_gflop:.3g} GFLOP", "one frame"],
-            [
-                "memory to train",
-                f"about {self.train_memory_gib:.2g} GiB",
-                f"at batch {recipe.train.batch_size}, float32",
-            ],
-        ]
-        if self.step_seconds is None or self.hours is None:
-            step = 3 * self.forward_gflop * recipe.train.batch_size / 1e3
-            return [*rows, ["time to train", "not known", f"{step:.3g} TFLOP a step, too much to try on {self.device}"]]
-        what = (
-            f"{recipe.train.steps} steps of {self.step_seconds:.3g} s, {self.device}, {self.precision}, network alone"
-        )
-        return [*rows, ["time to train", f"about {console.duration(self.hours * 3600)}", what]]
-
-
-def _time_step(recipe: Recipe, unet: Any, audio_dim: int, device: Any, precision: Any) -> float:
-    """Seconds of the faster of two forward and backward passes, after one that warms up."""
-    import torch
-
-    from dheads_cli.model.build import random_inputs
-
-    inputs = random_inputs(recipe.model, audio_dim, recipe.train.batch_size, device)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            output = unet(*inputs)
-        output.float().square().mean().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds[1:])

@@ -35,7 +35,7 @@ def recipe_schema() -> dict[str, Any]:
     definitions = {name: each for schema in schemas.values() for name, each in schema.pop("$defs").items()}
     cases = [
         {"if": {"properties": {TASK: {"const": task}}} | ({} if task == DEFAULT_TASK else {"required": [TASK]}),
-         "then": {"$ref": f"#/$defs/{TASKS[task].__name__}"}}
+         "then": {"$ref": f"#/$defs/{TASKS[task].schema.__name__}"}}
         for task in TASKS
     ]  # fmt: skip
     return {
@@ -43,14 +43,14 @@ def recipe_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {TASK: {"enum": list(TASKS)}},
         "allOf": cases,
-        "$defs": definitions | {TASKS[task].__name__: schema for task, schema in schemas.items()},
+        "$defs": definitions | {TASKS[task].schema.__name__: schema for task, schema in schemas.items()},
     }
 
 
 def task_schema(task: str) -> dict[str, Any]:
     """JSON schema of one task's recipes."""
-    whole = TASKS[task].model_json_schema()
-    sections = sections_of(TASKS[task])
+    whole = TASKS[task].schema.model_json_schema()
+    sections = sections_of(TASKS[task].schema)
     for path, kind in COMPONENT_PATHS.items():
         section, key = path.split(".")
         if section not in sections or key not in sections[section].model_fields:

@@ -17,10 +17,10 @@ import numpy as np
 
 import dheads_cli
 from dheads_cli import console
+from dheads_cli.data.manifest import MANIFEST as CORPUS_MANIFEST
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.provenance import made_here
 from dheads_cli.data.samples import MANIFEST, SampleRow, partners, write_samples, write_settings
-from dheads_cli.data.shards import MANIFEST as CORPUS_MANIFEST
 from dheads_cli.data.shards import ClipRef, Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import remove_parts, sha256_of, write_atomically

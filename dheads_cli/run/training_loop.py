@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dheads_cli import console
-from dheads_cli.data.shards import MANIFEST
+from dheads_cli.data.manifest import MANIFEST
 from dheads_cli.files import sha256_of
 from dheads_cli.model.build import choose_device, choose_precision
 from dheads_cli.model.checkpoint import checkpoints_of

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from dheads_cli.data.dataset import Batch
+from dheads_cli.data.batch import Batch
 from dheads_cli.model.build import Parts
 from dheads_cli.model.diffusion import Objective, q_sample, training_losses
 from dheads_cli.model.guidance import ConditionDropout, Conditions

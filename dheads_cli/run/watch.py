@@ -18,7 +18,8 @@ from dheads_cli import console, registry
 from dheads_cli.data.mouth import MIN_FRAMES, mouth_opening, pearson
 from dheads_cli.data.provenance import made_here
 from dheads_cli.data.samples import partners
-from dheads_cli.data.shards import ClipRef, Corpus, StoredClip
+from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.data.stored_clip import StoredClip
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component
 from dheads_cli.model.speech import samples_of

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dheads_cli.data.media import VideoWriter
-from dheads_cli.data.shards import StoredClip
+from dheads_cli.data.stored_clip import StoredClip
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Frames

@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import console
-from dheads_cli.data import align, shards
+from dheads_cli.data import align
+from dheads_cli.data.manifest import ManifestRow
 from dheads_cli.data.mouth import mouth_opening
+from dheads_cli.data.shards import members_in
+from dheads_cli.data.stored_clip import StoredClip, decode_sample
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.data_stats.sync import loudness_db
 
@@ -84,7 +87,7 @@ class Sample:
         return len(self.looks[0].frame) if self.looks else None
 
 
-def look_at(folder: Path, rows: Mapping[int, shards.ManifestRow], margins: tuple[float, float, float]) -> Sample:
+def look_at(folder: Path, rows: Mapping[int, ManifestRow], margins: tuple[float, float, float]) -> Sample:
     """Decode clips one by one and keep what the page shows of each.
 
     Args:
@@ -114,16 +117,16 @@ def look_at(folder: Path, rows: Mapping[int, shards.ManifestRow], margins: tuple
     return Sample(looks, [_mean_face(group, sums[group], looks) for group in sorted(sums, key=_place)], unreadable)
 
 
-def load_whole(folder: Path, row: shards.ManifestRow) -> shards.StoredClip:
+def load_whole(folder: Path, row: ManifestRow) -> StoredClip:
     """Decode a clip whose bytes are those that were stored.
 
     Raises:
         DheadsError: its shard is missing or damaged, or its parts do not belong together.
     """
-    members = shards.members_in(folder / row.shard, row)
+    members = members_in(folder / row.shard, row)
     if hashlib.sha256(b"".join(members.values())).hexdigest() != row.sha256:
         raise DheadsError(f"{folder / row.shard}: its bytes differ from the manifest's checksum")
-    clip = shards.decode_sample(members)
+    clip = decode_sample(members)
     if not len(clip.frames) == len(clip.landmarks) == row.n_frames:
         counts = f"{len(clip.frames)} pictures, landmarks of {len(clip.landmarks)}"
         raise DheadsError(f"{folder / row.shard}: it has {counts}, but {row.n_frames} frames in the manifest")
@@ -139,7 +142,7 @@ def eye_box(size: int, margins: tuple[float, float, float]) -> tuple[slice, slic
     return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def _look(index: int, clip: shards.StoredClip, margins: tuple[float, float, float]) -> tuple[Look, NDArray[np.float32]]:
+def _look(index: int, clip: StoredClip, margins: tuple[float, float, float]) -> tuple[Look, NDArray[np.float32]]:
     """What is kept of a clip, and its mean crop float32 [H, W, 3]."""
     n_frames = len(clip.frames)
     some = clip.frames[np.linspace(0, n_frames - 1, min(FRAMES_A_CLIP, n_frames)).astype(int)]

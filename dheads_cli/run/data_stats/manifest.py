@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import console
-from dheads_cli.data import shards
+from dheads_cli.data.manifest import ManifestRow, find_manifest, iterate_rows
 
 LABELS = ("split", "speaker", "reason", "shard")
 N_EXAMPLES = 3  # of skipped clips for each reason, and of whatever is in two splits
@@ -49,11 +49,11 @@ class Columns:
     source: NDArray[np.uint64]
     quality: Mapping[str, NDArray[np.float64]]
 
-    def row(self, index: int) -> shards.ManifestRow:
+    def row(self, index: int) -> ManifestRow:
         """A whole row, read again from the file."""
         with self.path.open("rb") as file:
             file.seek(int(self.offset[index]))
-            return shards.ManifestRow.from_json(file.readline().decode())
+            return ManifestRow.from_json(file.readline().decode())
 
 
 def read_columns(folder: Path) -> Columns:
@@ -62,13 +62,13 @@ def read_columns(folder: Path) -> Columns:
     Raises:
         DheadsError: the folder is not a finished preprocessed corpus, or a line is no manifest row.
     """
-    path = shards.find_manifest(folder)
+    path = find_manifest(folder)
     numbers = {name: array("q") for name in ("offset", "ok", "n_frames", "n_bytes", "end")}
     codes, known = {label: array("i") for label in LABELS}, {label: dict[str, int]() for label in LABELS}
     source = array("Q")
     quality: dict[str, tuple[array[int], array[float]]] = {}
     with console.progress("manifest", total=_n_lines(path), unit="rows") as bar:
-        for number, (at, row) in enumerate(shards.iterate_rows(path)):
+        for number, (at, row) in enumerate(iterate_rows(path)):
             places = row.members.values()
             numbers["offset"].append(at)
             numbers["ok"].append(row.status == "ok")

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli import console
-from dheads_cli.data import shards
+from dheads_cli.data.manifest import ManifestRow
+from dheads_cli.data.shards import members_in
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.data_stats.manifest import N_EXAMPLES, Columns, numbers_in
 
@@ -81,12 +82,12 @@ def read_descriptions(columns: Columns, folder: Path, seed: int) -> Descriptions
     return found
 
 
-def _description(folder: Path, row: shards.ManifestRow) -> dict[str, Any]:
-    described: dict[str, Any] = json.loads(shards.members_in(folder / row.shard, row, ("json",))["json"])
+def _description(folder: Path, row: ManifestRow) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(members_in(folder / row.shard, row, ("json",))["json"])
     return described
 
 
-def _add(found: Descriptions, index: int, row: shards.ManifestRow, info: dict[str, Any]) -> None:
+def _add(found: Descriptions, index: int, row: ManifestRow, info: dict[str, Any]) -> None:
     fps, sample_rate = float(info["fps"]), int(info["sample_rate"])
     text, words = info.get("text"), info.get("words")
     found.fps[fps] += 1

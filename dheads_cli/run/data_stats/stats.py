@@ -13,7 +13,8 @@ import yaml
 from numpy.typing import NDArray
 
 from dheads_cli import console
-from dheads_cli.data import align, shards
+from dheads_cli.data import align
+from dheads_cli.data.manifest import SETTINGS, find_manifest
 from dheads_cli.errors import DheadsError
 from dheads_cli.run.data_stats import clips, manifest, sample
 from dheads_cli.run.data_stats.checks import (
@@ -66,7 +67,7 @@ def stats(folder: Path, out: Path | None = None, *, limit: int = 200, seed: int 
         DheadsError: the folder is not a finished preprocessed corpus, or the page can't be written.
     """
     page = page_path(folder, out)
-    shards.find_manifest(folder)
+    find_manifest(folder)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)  # a wrong place is told before the work, not after
     except OSError as error:
@@ -139,7 +140,7 @@ def _curve(seen: clips.Sample, fps: float | None) -> LagCurve | None:
 
 def _made_by(folder: Path) -> dict[str, Any]:
     """preprocess.yaml; empty where there is none, as in hand-made corpora."""
-    path = folder / shards.SETTINGS
+    path = folder / SETTINGS
     if not path.is_file():
         return {}
     try:
