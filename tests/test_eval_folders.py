@@ -75,12 +75,13 @@ def test_a_real_clip_is_detected_once(folders: tuple[Path, Path]) -> None:
 
 def test_the_command_tells_what_was_changed(folders: tuple[Path, Path]) -> None:
     ours, real = folders
-    ended = dheads("eval", ours, "--reference", real, "--metrics", "psnr,mse")
+    ended = dheads("eval", ours, "--reference", real, "--metrics", "psnr,mse,wer")
     assert ended.code == 0
     assert "1 clip: 50 to 25 frames/s; 64 x 64 to 32 x 32 px" in ended.stdout
     assert "1 video of" in ended.stderr
     report = json.loads((ours / "eval.json").read_text())
     assert report["reference"] == str(real)
+    assert "generated 2 clips, another real clip 2 clips, ground truth 2 clips: it is not known" in ended.stdout
     assert report["rows"][GENERATED]["values"]["MSE"] < 50 < report["rows"][OTHER_REAL]["values"]["MSE"]
 
 
@@ -88,6 +89,9 @@ def test_what_can_t_be_paired_is_refused(folders: tuple[Path, Path], tmp_path: P
     ours, real = folders
     write_film(ours / "c.mp4", [0])
     with pytest.raises(DheadsError, match=r"no video of the name of c in"):
+        match_folders(ours, real)
+    write_film(real / "C.mp4", [0])
+    with pytest.raises(DheadsError, match=r"of the name of c \(it has C\) in"):
         match_folders(ours, real)
     with pytest.raises(DheadsError, match="its own reference"):
         match_folders(ours, ours)
@@ -99,6 +103,21 @@ def test_what_can_t_be_paired_is_refused(folders: tuple[Path, Path], tmp_path: P
     write_film(ours / "s1" / "b.mov", [0])
     with pytest.raises(DheadsError, match="share a name"):
         match_folders(ours, real)
+
+
+def test_all_that_can_t_be_opened_is_told_before_anything_is_measured(folders: tuple[Path, Path]) -> None:
+    ours, real = folders
+    (ours / "s1" / "a.mov").write_bytes(b"")
+    (real / "s1" / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(DheadsError, match=r"2 videos can't be read: .*a\.mov: .*; .*b\.mp4: .*\. Mend or remove them"):
+        match_folders(ours, real)
+
+
+def test_videos_of_any_tool_without_a_reference_are_told_what_they_need(folders: tuple[Path, Path]) -> None:
+    ended = dheads("eval", folders[0], "--metrics", "psnr")
+    assert ended.code == 2
+    assert "is no samples folder" in ended.stderr
+    assert "--reference DIR" in ended.stderr
 
 
 def test_a_partner_is_another_clip_of_the_speaker() -> None:

@@ -20,8 +20,9 @@ from sample_folder import make_samples
 from dheads_cli.data.media import read_audio, read_video
 from dheads_cli.run.eval_clips import chosen_ids, difference, extremes
 from dheads_cli.run.eval_curves import FROM_BEFORE, FROM_IDENTITY, FROM_REAL, Curves, mean_curve, series_of
+from dheads_cli.run.eval_page import clips_table
 from dheads_cli.run.eval_pairs import Pair, ScoredClip
-from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
+from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL, Scores
 
 ODD = "<b>&'odd"
 
@@ -127,6 +128,15 @@ def test_the_worst_clip_is_the_farthest_from_its_real_one() -> None:
 def test_without_real_clips_the_ends_are_the_lowest_and_the_highest() -> None:
     found = extremes([clip(GENERATED, name, r=r, note="a text") for name, r in (("a", 0.9), ("b", 0.2))])
     assert chosen_ids(found, 9) == {"b": ["lowest r 0.2"], "a": ["highest r 0.9"]}
+
+
+def test_remarks_of_a_clip_stand_together_in_the_last_column() -> None:
+    notes = {"sync note": "no sound", "blinks note": "no face"}
+    clips = [clip(GENERATED, "a", r=0.5, **notes), clip(GENERATED, "b", r=1)]
+    shown = clips_table(Scores({}, clips))
+    assert re.findall(r">([^<>]*)</th>", shown) == ["clip", "r", "remarks"]
+    assert ">no sound; no face</td>" in shown
+    assert "remarks" not in clips_table(Scores({}, clips[1:]))
 
 
 def test_a_difference_is_doubled_and_clipped() -> None:

@@ -272,6 +272,17 @@ def test_the_same_metric_twice_is_refused(samples: Path) -> None:
         evaluate(samples, metrics=[Component(use="psnr"), Component(use="psnr")])
 
 
+def test_a_table_of_values_without_intervals_has_no_row_of_them(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = [{"row": GENERATED, "speaker": "s1", "values": {"mean": value}} for value in (1.0, 3.0)]
+    scores = Scores({GENERATED: {"mean": 2.0} | {f"set {number}": 5.0 for number in range(7)}}, clips)
+    show(make_report(samples, scores, [], {}, Component(use="mediapipe"), ""), scores)
+    shown = capsys.readouterr().out
+    assert "set 6" in shown
+    assert shown.count("generated, 95 %") == 1  # of two tables below each other
+
+
 def test_a_mean_over_clips_has_an_interval_as_wide_as_the_clips_differ() -> None:
     values = np.random.default_rng(0).normal(5, 2, 400)
     clips = [{"values": {"score": float(value), "odd": 1.0, "note": "a text"}} for value in values]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from dheads_components.metrics.gaussian import Moments, frechet_of, frechet_of_moments
+from dheads_components.metrics.gaussian import Moments, SetDistance, frechet_of, frechet_of_moments
 
 
 def moments_of(samples: np.ndarray, piece: int) -> Moments:
@@ -29,6 +29,40 @@ def test_the_distance_of_known_normal_distributions() -> None:
     a, b = np.diag([1.0, 4.0]), np.diag([9.0, 4.0])
     assert frechet_of(np.zeros(2), a, np.array([3.0, 4.0]), b) == pytest.approx(3**2 + 4**2 + (3 - 1) ** 2)
     assert frechet_of(np.zeros(2), a, np.zeros(2), a) == 0
+
+
+def test_the_moments_of_two_sets_together_are_those_of_all_samples() -> None:
+    samples = np.random.default_rng(0).normal(3, 2, (50, 6))
+    both = moments_of(samples[:20], piece=20) + moments_of(samples[20:], piece=30)
+    assert both.n == 50
+    np.testing.assert_allclose(both.covariance, np.cov(samples, rowvar=False))
+    assert (Moments() + both).n == (both + Moments()).n == 50
+
+
+def test_a_set_has_the_distance_of_real_halves_as_its_floor() -> None:
+    rng = np.random.default_rng(0)
+    clips = [(speaker, rng.normal(1, 1, (400, 3)), rng.normal(0, 1, (400, 3))) for speaker in "abaabb"]
+    distances = SetDistance()
+    for clip in clips:
+        distances.add(*clip)
+    values = distances.values("FD", "frames")
+    generated, real = (np.concatenate([clip[which] for clip in clips]) for which in (1, 2))
+    assert values["FD"] == pytest.approx(frechet_of_moments(moments_of(generated, 99), moments_of(real, 99)))
+    # a's clips go to the first, second, first half; b, who comes second, begins with the second
+    first = [clips[place] for place in (0, 3, 4)]
+    second = moments_of(np.concatenate([clips[place][2] for place in (1, 2, 5)]), 99)
+    for name, which in (("FD of halves", 1), ("FD of real halves", 2)):
+        one = moments_of(np.concatenate([clip[which] for clip in first]), 99)
+        assert values[name] == pytest.approx(frechet_of_moments(one, second))
+    assert values["FD of real halves"] < 0.02 < 2.5 < values["FD of halves"]
+    assert values["FD frames"] == 2400
+
+
+def test_one_clip_has_no_halves() -> None:
+    distances = SetDistance()
+    assert distances.values("FD", "frames") == {}
+    distances.add("a", np.eye(3), np.eye(3))
+    assert distances.values("FD", "frames") == {"FD": pytest.approx(0), "FD frames": 3}
 
 
 def test_equal_samples_of_too_few_are_at_no_distance() -> None:

@@ -13,6 +13,7 @@ import torch
 from clips import FakeClip
 from commands import dheads
 from network_weights import alexnet_file, i3d_file, inception_file
+from safetensors.torch import save_file
 from sample_folder import write_film
 
 from dheads_cli import downloads, trust
@@ -20,6 +21,7 @@ from dheads_cli.conformance import assert_conforms
 from dheads_cli.conformance.metrics import talking_clip
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
+from dheads_cli.protocols import MetricInParts
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.doctor_metrics import metric_networks
 from dheads_cli.run.eval_paper import paper_metrics, with_weights
@@ -73,16 +75,30 @@ def test_a_cache_must_hold_the_published_file(caches: Path, place: str) -> None:
         find(INCEPTION, None)
 
 
-def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+def test_a_file_that_would_run_something_runs_nothing(tmp_path: Path) -> None:
     class Harm:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "harmed"),)
 
     path = tmp_path / "harm.pth"
     torch.save({"weight": torch.zeros(1), "more": Harm()}, path)
-    with pytest.raises(DheadsError, match="no state dict"):
-        read_tensors(find(INCEPTION, str(path)))
+    assert list(read_tensors(find(INCEPTION, str(path)), INCEPTION)) == ["weight"]
     assert not (tmp_path / "harmed").exists()
+
+
+def test_a_file_that_is_not_the_one_whose_checksum_was_taken_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"weight": torch.zeros(1)}, path)
+    found = find(INCEPTION, str(path))
+    torch.save({"weight": torch.ones(1)}, path)
+    with pytest.raises(DheadsError, match="changed while it was read"):
+        read_tensors(found, INCEPTION)
+
+
+def test_conversions_to_safetensors_are_read(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(1)}, tmp_path / "x.safetensors")
+    found = read_tensors(find(INCEPTION, str(tmp_path / "x.safetensors")), INCEPTION)
+    assert torch.equal(found["weight"], torch.ones(1))
 
 
 @pytest.mark.parametrize("build", [FID, LPIPS])
@@ -101,7 +117,8 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, build) -> None:
 def test_inception_with_other_weights_gives_a_distance_that_is_not_called_fid(tmp_path: Path) -> None:
     file = str(inception_file(tmp_path))
     metric = FID(weights=file, stride=10)
-    metric.update(talking_clip("bb"), talking_clip("a"))
+    assert isinstance(metric, MetricInParts)
+    metric.add(metric.measure(talking_clip("bb"), talking_clip("a")))
     values = metric.compute()
     assert set(values) == {"Inception FD", "Inception FD frames"}
     assert values["Inception FD frames"] == 2
@@ -116,7 +133,9 @@ def test_inception_with_other_weights_gives_a_distance_that_is_not_called_fid(tm
 
 def test_fvd_keeps_the_contract(tmp_path: Path) -> None:
     trust.allow()
-    assert_conforms("metrics", FVD(weights=str(i3d_file(tmp_path))))
+    metric = FVD(weights=str(i3d_file(tmp_path)))
+    assert isinstance(metric, MetricInParts)
+    assert_conforms("metrics", metric)
 
 
 def test_fvd_is_of_pieces_and_a_short_clip_is_left_out(tmp_path: Path) -> None:
@@ -151,6 +170,7 @@ def test_fvd_opens_its_file_only_when_trusted_and_only_if_it_answers_as_i3d_does
 
 def test_lpips_keeps_the_contract_and_equal_frames_are_at_no_distance(tmp_path: Path) -> None:
     metric = LPIPS(weights=str(alexnet_file(tmp_path)))
+    assert isinstance(metric, MetricInParts)
     assert_conforms("metrics", metric)
     real = talking_clip("a", 2)
     near, far = (FakeClip(frames=(real.frames // n).astype(np.uint8)) for n in (2, 4))
@@ -179,6 +199,9 @@ def test_eval_takes_the_file_and_the_trust_and_names_both_in_the_report(tmp_path
     ended = dheads(*words, "--trust")
     assert ended.code == 0, ended.stderr
     report = json.loads((ours / "eval.json").read_text())
+    there = dheads(*words, "--trust", "--workers", "2")  # the file is opened in another process
+    assert there.code == 0, there.stderr
+    assert json.loads((ours / "eval.json").read_text()) == report
     fvd = next(metric for metric in report["metrics"] if metric["use"] == "fvd")
     assert sha256_of(file)[:12] in fvd["weights"]
     assert report["rows"]["generated"]["values"]["I3D FD pieces"] == 2
@@ -219,4 +242,7 @@ def test_doctor_tells_networks_that_are_here_and_how_the_others_are_had(caches: 
     rows = {name: (found, remedy) for name, found, remedy in metric_networks()}
     assert {"metric fid", "metric fvd", "metric lpips", "metric csim"} <= set(rows)
     assert "metric mse" not in rows  # which looks with no network
+    assert rows["metric fvd"][1].startswith(f"needs {I3D.names[0]}")
     assert I3D.url in rows["metric fvd"][1]
+    assert "sync-grid" in rows["metric sync"][0]
+    assert "`dheads eval --metrics '{use: sync, network: syncnet}'` fetches it" in rows["metric sync, the paper's"][1]

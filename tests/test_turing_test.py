@@ -89,6 +89,15 @@ def test_the_page_fetches_nothing_and_asks_to_be_allowed_nothing(made: Path) -> 
     assert "connect-src" not in policy[1]
 
 
+def test_a_screen_without_a_keyboard_is_told_no_keys(made: Path) -> None:
+    page = (made / "page" / "index.html").read_text()
+    keys = re.search(r'<span class="keys">(.*?)</span>', page, re.DOTALL)
+    assert keys
+    assert keys[1].startswith("Keys:")
+    assert keys[1].count("<kbd>") == 4
+    assert "@media (hover: none) { kbd, .keys { display: none; } }" in page
+
+
 def test_the_seed_decides_the_page(made: Path, tmp_path: Path) -> None:
     samples = [str(made / "samples-one"), f"Second={made / 'samples-two'}"]
     shown = []

@@ -69,7 +69,8 @@ def read_samples(folder: Path) -> list[SampleRow]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DheadsError(
-            f"{folder} is no samples folder: {path} can't be read ({error.strerror}). Make one with `dheads sample`."
+            f"{folder} is no samples folder: {path} can't be read ({error.strerror}). Make one with `dheads sample`, "
+            "or, where these are videos of any tool, name the folder of the real ones: --reference DIR"
         ) from error
     rows, wrong = [], []
     for number, line in enumerate(lines, start=1):

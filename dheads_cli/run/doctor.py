@@ -59,8 +59,11 @@ def report(checks: list[Check]) -> dict[str, Any]:
     """Show what the checks found; returns and raises as `doctor` does."""
     broken = [check for check in checks if check.needed and not check.ok]
     found = {"ok": not broken, "checks": [asdict(check) | {"ok": check.ok} for check in checks]}
-    rows = [[check.name, "ok" if check.ok else "missing", check.found] for check in checks]
+    states = {True: "missing", False: "see below"}  # by whether it is needed
+    rows = [[check.name, "ok" if check.ok else states[check.needed], check.found] for check in checks]
     todo = "\n".join(f"{check.name}: {check.remedy}" for check in checks if not check.ok)
+    if not broken:
+        todo += ("\n" if todo else "") + "All that `dheads animate` needs is here."
     console.table("dheads doctor", ["what", "state", "found"], rows, footer=todo)
     console.result(found)
     if broken:
@@ -98,7 +101,7 @@ def _device() -> Check:
         memory_gb = card.total_memory / 2**30
         return Check("device", f"cuda: {card.name}, {memory_gb:.0f} GiB; {torch.cuda.device_count()} in all")
     n_threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    return Check("device", f"cpu: {n_threads} threads, {instructions}; no CUDA")
+    return Check("device", f"cpu: {n_threads} thread{'s' * (n_threads != 1)}, {instructions}; no CUDA")
 
 
 def _bf16() -> Check:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dheads_cli import downloads, registry, trust
 from dheads_cli.errors import DheadsError
+from dheads_cli.recipe_section import Component
+from dheads_cli.run.eval_paper import AS_IN_THE_PAPER
 
 
 def metric_networks() -> list[tuple[str, str, str]]:
@@ -12,15 +14,21 @@ def metric_networks() -> list[tuple[str, str, str]]:
     Each is built with its default options, and nothing is downloaded for it.
     """
     rows = []
-    for metric in registry.entries("metrics"):
-        name = f"metric {metric}"
-        try:
-            with downloads.none():
-                network = registry.build("metrics", metric).weights
-        except trust.Untrusted:
-            rows.append((name, "its file is here; it can run code, and is opened with --trust only", ""))
-        except DheadsError as error:
-            rows.append((name, "not to be used yet", str(error)))
-        else:
-            rows += [(name, network, "")] if network else []
-    return rows
+    for name in registry.entries("metrics"):
+        rows.append(_network(f"metric {name}", Component(use=name)))
+        if name in AS_IN_THE_PAPER:
+            rows.append(_network(f"metric {name}, the paper's", AS_IN_THE_PAPER[name]))
+    return [row for row in rows if any(row[1:])]
+
+
+def _network(name: str, metric: Component) -> tuple[str, str, str]:
+    """A row; the last two are "" for a metric that looks with no network."""
+    try:
+        with downloads.none():
+            network: str = registry.build("metrics", metric.use, metric.options).weights
+    except trust.Untrusted:
+        return name, "its file is here; it can run code, and is opened with --trust only", ""
+    except DheadsError as error:
+        remedy = str(error).removeprefix(f"metric {metric.use!r} ")
+        return name, "not here; nothing but this metric of `dheads eval` needs it", remedy
+    return name, network, ""

@@ -15,7 +15,7 @@ from dheads_cli import console
 from dheads_cli.data.corpora.tree import VIDEO_SUFFIXES
 from dheads_cli.data.media import read_video, source_fps_of
 from dheads_cli.data.samples import partners
-from dheads_cli.errors import DheadsError
+from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.protocols import LandmarkDetector
 from dheads_cli.run.eval_pairs import MAX_FRAMES_APART, Kept, Pair, ScoredClip, sound_of
 from dheads_cli.run.eval_report import GENERATED, GROUND_TRUTH, OTHER_REAL
@@ -46,17 +46,37 @@ def match_folders(folder: Path, reference: Path) -> list[NamedPair]:
     """Pair the videos of two folders, and of the folders in them, by name without suffix.
 
     Raises:
-        DheadsError: a folder is missing or holds no video, two videos share a name, or one has no reference.
+        DheadsError: a folder is missing or holds no video, two videos share a name, one has no reference, or some can't
+            be opened.
     """
     if folder.resolve() == reference.resolve():
         raise DheadsError(f"{folder} is its own reference: name the folder of the real videos with --reference.")
     ours, real = _videos(folder), _videos(reference)
     if missing := [name for name in ours if name not in real]:
-        named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        near = {name.casefold(): name for name in real}
+        hints = [near.get(name.casefold()) for name in missing]
+        named = _some([name + (f" (it has {hint})" if hint else "") for name, hint in zip(missing, hints, strict=True)])
         raise DheadsError(f"{reference} has no video of the name of {named} in {folder}: names must be the same.")
     if unused := len(real) - len(ours):
         console.info(f"{count(unused, 'video')} of {reference} without a counterpart in {folder}: left out")
-    return [NamedPair(name, video, real[name]) for name, video in ours.items()]
+    matches = [NamedPair(name, video, real[name]) for name, video in ours.items()]
+    if broken := [why for match in matches for path in (match.video, match.reference) if (why := _hindrance(path))]:
+        raise DheadsError(f"{count(len(broken), 'video')} can't be read: {_some(broken, '; ')}. Mend or remove them.")
+    return matches
+
+
+def _some(texts: Sequence[str], between: str = ", ") -> str:
+    """The first five, and how many more there are."""
+    return between.join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
+
+
+def _hindrance(path: Path) -> str:
+    """Why a video can't be opened; "" where it can. What is damaged further on only reading it tells."""
+    try:
+        source_fps_of(path)
+    except UnusableClip as error:
+        return error.detail if str(path) in error.detail else f"{path}: {error.detail}"
+    return ""
 
 
 def _videos(folder: Path) -> dict[str, Path]:

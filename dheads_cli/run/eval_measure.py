@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 
-from dheads_cli import registry
+from dheads_cli import registry, trust
 from dheads_cli.errors import DheadsError, UnusableClip
 from dheads_cli.model.build import choose_device
 from dheads_cli.protocols import LandmarkDetector, Metric, MetricInParts, MetricOverTime
@@ -128,7 +128,10 @@ def measure_all(
         return
     in_one_part = not all(isinstance(metric, MetricInParts) for metric in metrics.values())
     needed = [metric for metric in gauge.metrics if isinstance(metrics.get(metric.use), MetricInParts | MetricOverTime)]
-    work = partial(_measure_there, gauge=replace(gauge, metrics=tuple(needed)), with_landmarks=in_one_part)
+    work = partial(
+        _measure_there, gauge=replace(gauge, metrics=tuple(needed)), with_landmarks=in_one_part,
+        trusted=trust.settings.trust,
+    )  # fmt: skip
     with closing(process_all(work, groups, min(n_workers, len(groups)), TIMEOUT_S)) as outcomes:
         for group, outcome in zip(groups, outcomes, strict=True):
             if isinstance(outcome, UnusableClip):
@@ -144,8 +147,9 @@ def _with_pairs(outcome: Sequence[Measured], pairs: Iterator[Pair]) -> Iterator[
         yield replace(measured, pair=pair)
 
 
-def _measure_there(group: Group, gauge: Gauge, with_landmarks: bool) -> list[Measured]:
+def _measure_there(group: Group, gauge: Gauge, with_landmarks: bool, trusted: bool) -> list[Measured]:
     """Measure a group's pairs in a worker; what is returned can be pickled."""
+    trust.allow(trusted)
     metrics, detector, kept = _tools(json.dumps([
         [metric.model_dump(mode="json") for metric in gauge.metrics], gauge.detector.model_dump(mode="json"),
         gauge.device,

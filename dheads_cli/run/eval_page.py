@@ -13,7 +13,17 @@ from dheads_cli.run.eval_curves import Curve
 from dheads_cli.run.eval_figures import draw_curve, draw_distribution
 from dheads_cli.run.eval_pairs import Pair
 from dheads_cli.run.eval_paper import CAUTION, paper_cells
-from dheads_cli.run.eval_report import GENERATED, N_RESAMPLES, ROWS, Scores, by_speaker, cell, in_words, used
+from dheads_cli.run.eval_report import (
+    GENERATED,
+    N_RESAMPLES,
+    NO_SPEAKER,
+    ROWS,
+    Scores,
+    by_speaker,
+    cell,
+    in_words,
+    used,
+)
 from dheads_cli.run.page_parts import count, escaped, note, section, svg, table, whole_page
 
 MOST_FILMS, MOST_CLIPS, MOST_SPEAKERS = 24, 300, 200  # on the page
@@ -80,7 +90,7 @@ def page_text(
         section("Best and worst", _ends(ends, places)),
         section("Clips", _films(films, places, reasons)),
         section("Speakers", _speakers(scores)),
-        section("All generated clips", _clips(scores)),
+        section("All generated clips", clips_table(scores)),
         section("What measured it", _measured_by(report, scores)),
     ]
     title = f"Evaluation of {Path(report['samples']).resolve().name}"
@@ -185,19 +195,23 @@ def _speakers(scores: Scores) -> str:
         return ""
     names = list(dict.fromkeys(name for values in speakers.values() for name in values))
     shown = list(speakers.items())[:MOST_SPEAKERS]
-    rows = [[speaker, *(cell(values.get(name)) for name in names)] for speaker, values in shown]
+    rows = [[speaker or NO_SPEAKER, *(cell(values.get(name)) for name in names)] for speaker, values in shown]
     return note("Generated clips, means over clips.") + table(["speaker", *names], rows)
 
 
-def _clips(scores: Scores) -> str:
+def clips_table(scores: Scores) -> str:
+    """Generated clips with their values, and what metrics remark on them."""
     clips = [clip for clip in scores.clips if clip["row"] == GENERATED]
-    names = list(dict.fromkeys(name for clip in clips for name in clip["values"]))
-    rows = [
-        [clip["id"], *(value if isinstance(value := clip["values"].get(name), str) else cell(value) for name in names)]
-        for clip in clips[:MOST_CLIPS]
-    ]
+    values = [(name, value) for clip in clips for name, value in clip["values"].items()]
+    names = list(dict.fromkeys(name for name, value in values if not isinstance(value, str)))
+    rows = [[clip["id"], *(cell(clip["values"].get(name)) for name in names)] for clip in clips[:MOST_CLIPS]]
+    columns = ["clip", *names]
+    if any(isinstance(value, str) for _, value in values):
+        columns.append("remarks")
+        for row, clip in zip(rows, clips, strict=False):  # fewer rows than clips
+            row.append("; ".join(dict.fromkeys(value for value in clip["values"].values() if isinstance(value, str))))
     rest = f"The first {MOST_CLIPS} of {len(clips)}; eval.csv has all." if len(clips) > MOST_CLIPS else ""
-    return (note(rest) if rest else "") + table(["clip", *names], rows)
+    return (note(rest) if rest else "") + f'<div class="clips">{table(columns, rows)}</div>'
 
 
 def _measured_by(report: Mapping[str, Any], scores: Scores) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from dheads_cli import console, registry
+from dheads_cli import console, downloads, registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.recipe_section import Component
 
@@ -65,6 +65,12 @@ PAPER: Mapping[str, Mapping[str, tuple[float | None, ...]]] = {
 # Set distances over a network that can't be had here -> one over a network that installs with a package.
 STAND_INS = {"fid": "frechet", "fvd": "frechet"}
 STAND_IN_IS = "a distance over another network's view of single frames; it is no"
+# Metrics that measure with a network of their own where the paper's is not here -> what takes the paper's.
+AS_IN_THE_PAPER = {"sync": Component(use="sync", network="syncnet")}
+NEEDS_READER = (
+    "the lip-reader would have to be one whose values compare with published ones, and none ships: one of another "
+    "package is taken by `--metrics '{use: wer, reader: NAME}'` (docs/METRICS.md)"
+)
 CAUTION = "the paper's numbers are of its own corpora, crops and clip lengths: only like compares with like"
 
 
@@ -95,14 +101,14 @@ def _buildable(names: Sequence[str], weights: Mapping[str, str]) -> Choice:
     wanted = with_weights([Component(use=name) for name in names], weights)
     choice = Choice([], {})
     for metric in wanted:
-        if why := _hindrance(metric):
+        if why := hindrance_of(metric):
             choice.missing[metric.use] = why
         else:
             choice.metrics.append(metric)
     for name in [name for name in choice.missing if name in STAND_INS]:
         stand_in = Component(use=STAND_INS[name])
         if stand_in not in choice.metrics:
-            if why := _hindrance(stand_in):
+            if why := hindrance_of(stand_in):
                 choice.missing[name] += f". {stand_in.use} could stand in, but {why}"
                 continue
             choice.metrics.append(stand_in)
@@ -110,7 +116,7 @@ def _buildable(names: Sequence[str], weights: Mapping[str, str]) -> Choice:
     return choice
 
 
-def _hindrance(metric: Component) -> str:
+def hindrance_of(metric: Component) -> str:
     """Why a metric can't be built; "" where it can."""
     if metric.use not in registry.entries("metrics"):
         return f"no metric called {metric.use} is installed"
@@ -150,7 +156,8 @@ def paper_table(
     Args:
         rows: of `dheads eval` -> name of a value -> value.
         missing: metrics that can't be built -> why.
-        weights: metrics that measured -> their network and weights: `sync` may have another network than the paper's.
+        weights: metrics that measured -> their network and weights, "" without: `sync` may have another network than
+            the paper's.
 
     Returns:
         "columns": their heads; "ours": row -> values, None where there is none; "paper": corpus -> method -> values;
@@ -160,16 +167,25 @@ def paper_table(
     not_measured = {}
     for place, column in enumerate(COLUMNS):
         if all(values[place] is None for values in ours.values()):
-            used = weights.get(column.metric)
-            by = f" of {used}" if used else ""
-            without = f"metric {column.metric}{by} gave no value called {column.value!r}"
-            not_measured[column.head] = missing.get(column.metric, without)
+            not_measured[column.head] = missing.get(column.metric) or _no_value(column, weights.get(column.metric, ""))
     return {
         "columns": [column.head for column in COLUMNS],
         "ours": ours,
         "paper": {corpus: {method: list(row) for method, row in table.items()} for corpus, table in PAPER.items()},
         "not_measured": not_measured,
     }
+
+
+def _no_value(column: Column, network: str) -> str:
+    """Why a metric that measured gave a column no value, and what to do."""
+    said = f"metric {column.metric} gave no value {column.value!r}" + (f"; it looked with {network}" if network else "")
+    if column.metric in AS_IN_THE_PAPER:
+        with downloads.none():
+            hindrance = hindrance_of(AS_IN_THE_PAPER[column.metric])
+        return f"{said}. The paper's network is another: {hindrance}" if hindrance else said
+    if column.metric == "wer":
+        return f"{said}: {NEEDS_READER}"
+    return said
 
 
 def _value(values: Mapping[str, float], column: Column) -> float | None:

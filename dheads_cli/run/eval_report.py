@@ -20,9 +20,12 @@ from dheads_cli import console, registry
 from dheads_cli.data.samples import read_settings
 from dheads_cli.files import write_atomically
 from dheads_cli.recipe_section import Component
+from dheads_cli.run.page_parts import count
 
 GENERATED, SHUFFLED, OTHER_REAL, GROUND_TRUTH = "generated", "shuffled audio", "another real clip", "ground truth"
 ROWS = (GENERATED, SHUFFLED, OTHER_REAL, GROUND_TRUTH)
+INTERVAL = ", 95 %"  # a row of intervals is called as its row of values and this
+NO_SPEAKER = "(in no folder)"  # videos by any tool whose speaker would be the folder they lie in
 COLUMNS_AT_ONCE = 7  # values beside each other in one table: more don't fit in 80 characters
 N_RESAMPLES = 2000  # of the bootstrap
 PACKAGES = ("dheads", "torch", "torchmetrics", "numpy", "opencv-python", "mediapipe")
@@ -135,11 +138,12 @@ def show(report: Mapping[str, Any], scores: Scores, files: Sequence[Path] = ()) 
     for row, values in scores.totals.items():
         rows[row] = values
         of_row = intervals([clip for clip in scores.clips if clip["row"] == row], values)
-        rows |= {f"{row}, 95 %": of_row} if of_row else {}
+        rows |= {row + INTERVAL: of_row} if of_row else {}
     _table(f"Scores of {report['samples']}", rows)
     speakers = by_speaker([clip for clip in scores.clips if clip["row"] == GENERATED])
     if len(speakers) > 1:
-        _table("Generated clips by speaker, means over clips", speakers)
+        named = {speaker or NO_SPEAKER: values for speaker, values in speakers.items()}
+        _table("Generated clips by speaker, means over clips", named)
     written = ", ".join(["eval.json, eval.csv in the samples folder", *map(str, files)])
     console.table("", ["what", "used"], [*used(report, scores), ["files", written]])
 
@@ -150,7 +154,11 @@ def _table(title: str, rows: Mapping[str, Mapping[str, float | tuple[float, floa
     n_tables = max(1, -(-len(names) // COLUMNS_AT_ONCE))
     for index in range(n_tables):
         shown = names[index * len(names) // n_tables : (index + 1) * len(names) // n_tables]
-        cells = [[row, *(cell(values.get(name)) for name in shown)] for row, values in rows.items()]
+        cells = [
+            [row, *(cell(values.get(name)) for name in shown)]
+            for row, values in rows.items()
+            if not row.endswith(INTERVAL) or any(name in values for name in shown)
+        ]
         console.table("" if index else title, ["", *shown], cells)
 
 
@@ -164,7 +172,7 @@ def cell(value: float | tuple[float, float] | None) -> str:
 
 def used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
     """What the values depend on, and what to know when reading them."""
-    used = [[row, f"{values['n_clips']} clips"] for row, values in report["rows"].items()]
+    used = [[row, count(values["n_clips"], "clip")] for row, values in report["rows"].items()]
     made_by = ", ".join(f"{name} {value}" for name, value in report["sample"].items() if isinstance(value, str | int))
     used += [["samples", made_by]] if made_by else []
     used += [["reference", f"{report['reference']}, by name"]] if report["reference"] else []
@@ -172,10 +180,13 @@ def used(report: Mapping[str, Any], scores: Scores) -> list[list[str]]:
     used += [[f"metric {metric['use']}", in_words(metric)] for metric in report["metrics"] if metric["weights"]]
     said = [(clip["row"], value) for clip in scores.clips for value in clip["values"].values()]
     remarks = Counter((row, value) for row, value in said if isinstance(value, str))
-    used += [["remark", f"{row}, {count} clips: {text}"] for (row, text), count in remarks.items()]
+    for remark in dict.fromkeys(text for _, text in remarks):
+        rows = ", ".join(f"{row} {count(n, 'clip')}" for row in ROWS if (n := remarks[row, remark]))
+        used += [["remark", f"{rows}: {remark}"]]
     changed = Counter(clip["changed"] for clip in scores.clips if clip.get("changed"))
-    used += [["changed", f"{count} clip{'' if count == 1 else 's'}: {text}"] for text, count in changed.items()]
-    used += [[f"no {name}", why] for name, why in report["metrics_missing"].items()]
+    used += [["changed", f"{count(n, 'clip')}: {text}"] for text, n in changed.items()]
+    if "paper" not in report:  # which tells it beside its columns
+        used += [[f"no {name}", why] for name, why in report["metrics_missing"].items()]
     if GENERATED in scores.totals and SHUFFLED not in scores.totals and not report["reference"]:
         used += [["no floor", "no clips with shuffled audio: make them with `dheads sample RUN --shuffled`"]]
     if any(values["intervals"] for values in report["rows"].values()):

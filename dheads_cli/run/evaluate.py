@@ -101,7 +101,7 @@ def evaluate(
         reference=reference,
     )  # fmt: skip
     if metrics == "paper":
-        report["paper"] = paper_table(scores.totals, chosen.missing, weights)
+        report["paper"] = paper_table(scores.totals, chosen.missing, networks)
     write_files(folder, report, scores, csv)
     if html:
 

@@ -15,8 +15,8 @@ MAIN = """<main>
 <section id="start">
 <p>You will see <b id="count"></b> short films of people speaking. Some are recordings; in others a computer made the
 picture, and only the sound is recorded. For each, say which you think it is. Please use headphones or loudspeakers.</p>
-<p>Each film plays once before you can answer, and again as often as you like. Keys: <kbd>R</kbd> real,
-<kbd>N</kbd> not real, <kbd>Space</kbd> play again, <kbd>B</kbd> back.</p>
+<p>Each film plays once before you can answer, and again as often as you like. <span class="keys">Keys:
+<kbd>R</kbd> real, <kbd>N</kbd> not real, <kbd>Space</kbd> play again, <kbd>B</kbd> back.</span></p>
 <p>Nothing is sent anywhere. At the end you save a file with your answers and hand it to whoever gave you this page.</p>
 <button id="begin" class="wide">Begin</button>
 </section>

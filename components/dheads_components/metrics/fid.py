@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from dheads_cli.errors import DheadsError
-from dheads_components.metrics.gaussian import MIN_SAMPLES, Moments, frechet_of_moments
+from dheads_components.metrics.gaussian import SetDistance
 from dheads_components.metrics.network_files import NetworkFile, Weights, find, read_tensors
+from dheads_components.metrics.seen import Seen
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -30,6 +31,8 @@ INCEPTION = NetworkFile(
 FEATURES = "2048"  # those of the last pooling, as torch-fidelity calls them
 BATCH = 16  # frames at once
 
+Features = tuple[str, NDArray[np.float32], NDArray[np.float32]]  # speaker, generated, real
+
 
 class FID:
     """Fréchet Inception distance (Heusel et al. 2017) of all generated frames to all real ones.
@@ -39,7 +42,9 @@ class FID:
     network, as FID was first measured; other resizing gives other numbers.
 
     0: the same frames. FID is biased upwards, the more the fewer frames there are, and below 2049 a covariance is not
-    of full rank: compare only values of the same clips and of the same `FID frames`. With other weights than the
+    of full rank: compare only values of the same clips and of the same `FID frames`. `FID of halves` is of one half of
+    the clips' generated frames to the other half's real ones, `FID of real halves` of real to real, with the same
+    numbers of frames and so the same bias: the floor. With other weights than the
     published the value is called `Inception FD`, which no paper's FID compares with.
 
     Args:
@@ -55,7 +60,8 @@ class FID:
         self.stride, self.device = stride, device
         self._file = find(INCEPTION, weights)
         self._network = _load(self._file, device)
-        self._generated, self._real = Moments(), Moments()
+        self._seen = Seen(self.embed)
+        self._set = SetDistance()
 
     @property
     def weights(self) -> str:
@@ -66,20 +72,21 @@ class FID:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Take a clip in; a distance is only of a set."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> Features:
+        """Speaker, features of generated and of real frames, [F, 2048] each."""
         generated, real = (each.frames[:: self.stride] for each in (clip, reference))
-        features = self.embed(generated)
-        self._generated.add(features)
-        self._real.add(features if np.array_equal(generated, real) else self.embed(real))
+        return clip.speaker, self._seen(generated), self._seen(real)
+
+    def add(self, measured: Features) -> dict[str, float | str]:
+        """Take a clip's features in."""
+        self._set.add(*measured)
         return {}
 
     def compute(self) -> dict[str, float]:
-        """The distance, and of how many frames on either side it is."""
-        if not self._generated.n:
-            return {}
-        name = "FID" if self._file.published else "Inception FD"
-        known = self._generated.n >= MIN_SAMPLES
-        values = {name: frechet_of_moments(self._generated, self._real)} if known else {}
-        return values | {f"{name} frames": float(self._generated.n)}
+        """The distances, and of how many frames on either side the first is."""
+        return self._set.values("FID" if self._file.published else "Inception FD", "frames")
 
     def embed(self, frames: Frames) -> NDArray[np.float32]:
         """uint8 RGB [F, H, W, 3] -> features [F, 2048]."""
@@ -106,7 +113,7 @@ def _load(weights: Weights, device: str) -> Any:
     """The network, frozen. torch-fidelity unpickles the file it is given: it gets one that was written here."""
     inception = _require_torch_fidelity()
     tensors_alone = io.BytesIO()
-    torch.save(read_tensors(weights), tensors_alone)
+    torch.save(read_tensors(weights, INCEPTION), tensors_alone)
     tensors_alone.seek(0)
     try:
         network = inception.FeatureExtractorInceptionV3(

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from dheads_cli import trust
 from dheads_cli.errors import DheadsError
-from dheads_components.metrics.gaussian import MIN_SAMPLES, Moments, frechet_of_moments
+from dheads_components.metrics.gaussian import SetDistance
 from dheads_components.metrics.network_files import NetworkFile, Weights, find
+from dheads_components.metrics.seen import Seen
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -31,6 +32,8 @@ MIN_LENGTH = 16  # frames; I3D halves time three times, and shorter pieces are n
 N_LOGITS = 400
 BATCH = 2  # pieces at once: 224 px and 16 frames take some 300 MB each
 
+Logits = tuple[str, NDArray[np.float32], NDArray[np.float32]]  # speaker, generated, real
+
 
 class FVD:
     """Fréchet video distance (Unterthiner et al. 2018) of generated to real clips, in pieces of `length` frames.
@@ -40,7 +43,8 @@ class FVD:
     Kinetics, as StyleGAN-V and those after it measure FVD.
 
     0: the same clips. FVD is biased upwards, the more the fewer pieces there are, below 401 a covariance is not of full
-    rank: compare only values of the same clips, of the same `length` and the same `FVD pieces`. With other weights
+    rank: compare only values of the same clips, of the same `length` and the same `FVD pieces`. `FVD of halves` and its
+    floor, `FVD of real halves`, are as in `fid`. With other weights
     than the published the value is called `I3D FD`.
 
     The file is TorchScript, which can run code: it is opened only with --trust.
@@ -57,7 +61,8 @@ class FVD:
         self.length, self.device = length, device
         self._file = find(I3D, weights)
         self._network = _load(self._file, device)
-        self._generated, self._real = Moments(), Moments()
+        self._seen = Seen(self.embed)
+        self._set = SetDistance()
 
     @property
     def weights(self) -> str:
@@ -66,21 +71,24 @@ class FVD:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """Take a clip in; a distance is only of a set."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> Logits | None:
+        """Speaker, logits of generated and of real pieces, [N, 400] each; None for a clip shorter than a piece."""
         if len(clip.frames) < self.length:
+            return None
+        return clip.speaker, self._seen(clip.frames), self._seen(reference.frames)
+
+    def add(self, measured: Logits | None) -> dict[str, float | str]:
+        """Take a clip's logits in."""
+        if measured is None:
             return {"FVD note": f"shorter than {self.length} frames: left out of FVD"}
-        logits = self.embed(clip.frames)
-        self._generated.add(logits)
-        self._real.add(logits if np.array_equal(clip.frames, reference.frames) else self.embed(reference.frames))
+        self._set.add(*measured)
         return {}
 
     def compute(self) -> dict[str, float]:
-        """The distance, and of how many pieces on either side it is."""
-        if not self._generated.n:
-            return {}
-        name = "FVD" if self._file.published else "I3D FD"
-        known = self._generated.n >= MIN_SAMPLES
-        values = {name: frechet_of_moments(self._generated, self._real)} if known else {}
-        return values | {f"{name} pieces": float(self._generated.n)}
+        """The distances, and of how many pieces on either side the first is."""
+        return self._set.values("FVD" if self._file.published else "I3D FD", "pieces")
 
     def embed(self, frames: Frames) -> NDArray[np.float32]:
         """uint8 RGB [F, H, W, 3] -> logits of each piece of `length` frames, [F // length, 400]."""

@@ -26,6 +26,14 @@ class Moments:
         self._sum += exact.sum(axis=0)
         self._outer += exact.T @ exact
 
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets of samples together."""
+        if not (self.n and other.n):
+            return self if self.n else other
+        both = Moments()
+        both.n, both._sum, both._outer = self.n + other.n, self._sum + other._sum, self._outer + other._outer
+        return both
+
     @property
     def mean(self) -> Array:
         """[D]."""
@@ -35,6 +43,41 @@ class Moments:
     def covariance(self) -> Array:
         """[D, D], over n - 1; of MIN_SAMPLES samples at least."""
         return (self._outer - self.n * np.outer(self.mean, self.mean)) / (self.n - 1)
+
+
+class SetDistance:
+    """Fréchet distance of all generated samples to all real ones, and its floor, between halves of the clips.
+
+    Each speaker's clips go to the two halves in turns.
+    """
+
+    def __init__(self) -> None:
+        self._generated, self._real = (Moments(), Moments()), (Moments(), Moments())
+        self._half: dict[str, int] = {}  # of each speaker's next clip
+
+    def add(self, speaker: str, generated: NDArray[np.floating], real: NDArray[np.floating]) -> None:
+        """Take in a clip's samples, [N, D] each."""
+        half = self._half.setdefault(speaker, len(self._half) % 2)
+        self._generated[half].add(generated)
+        self._real[half].add(real)
+        self._half[speaker] = 1 - half
+
+    def values(self, name: str, samples: str) -> dict[str, float]:
+        """The distances, as far as there are samples for them; nothing without samples.
+
+        Args:
+            name: of the distance; "... of halves" is of one half's generated samples to the other's real ones, "... of
+                real halves" of real to real: they have the same numbers of samples, and so the same bias.
+            samples: what "name samples", how many there are, calls them.
+        """
+        generated, real = sum(self._generated, Moments()), sum(self._real, Moments())
+        if not generated.n:
+            return {}
+        values = {name: frechet_of_moments(generated, real)} if generated.n >= MIN_SAMPLES else {}
+        if min(each.n for each in self._real) >= MIN_SAMPLES:
+            for which, one in ((f"{name} of halves", self._generated[0]), (f"{name} of real halves", self._real[0])):
+                values[which] = frechet_of_moments(one, self._real[1])
+        return values | {f"{name} {samples}": float(generated.n)}
 
 
 def frechet_of_moments(a: Moments, b: Moments) -> float:

@@ -59,8 +59,12 @@ class LPIPS:
 
     def update(self, clip: Clip, reference: Clip) -> dict[str, float | str]:
         """LPIPS of one clip."""
+        return self.add(self.measure(clip, reference))
+
+    def measure(self, clip: Clip, reference: Clip) -> float | None:
+        """LPIPS of one clip; None where frames are too small."""
         if min(clip.frames.shape[1:3]) < MIN_PX:
-            return {"LPIPS note": f"frames smaller than {MIN_PX} px: left out of LPIPS"}
+            return None
         values = []
         with torch.inference_mode():
             for begin in range(0, len(clip.frames), BATCH):
@@ -70,8 +74,14 @@ class LPIPS:
                     for each in (clip, reference)
                 )  # fmt: skip
                 values.append(self._network(ours, real).reshape(-1).double().cpu().numpy())
-        self._clips.append(float(np.concatenate(values).mean()))
-        return {self._name: self._clips[-1]}
+        return float(np.concatenate(values).mean())
+
+    def add(self, measured: float | None) -> dict[str, float | str]:
+        """Take a clip's LPIPS in."""
+        if measured is None:
+            return {"LPIPS note": f"frames smaller than {MIN_PX} px: left out of LPIPS"}
+        self._clips.append(measured)
+        return {self._name: measured}
 
     def compute(self) -> dict[str, float]:
         """Mean over clips."""
@@ -102,7 +112,7 @@ def _load(weights: Weights, device: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision: an argument by its old name
         network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    tensors = read_tensors(weights)
+    tensors = read_tensors(weights, ALEXNET)
     try:  # lpips' "slice2.3.weight" is torchvision's "features.3.weight"
         taken = {name: tensors[f"features.{name.split('.', 1)[1]}"] for name in network.net.state_dict()}
         network.net.load_state_dict(taken)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torch import Tensor
 from dheads_cli import downloads, trust
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
+from dheads_cli.model.pickled import read_state_dict
 
 CACHE = Path("~/.cache/dheads")
 
@@ -30,6 +29,7 @@ class NetworkFile:
         size_mb: how much a download is.
         licence: of the weights.
         runs_code: whether it is TorchScript, which is fetched and opened only with --trust.
+        asked: how `--metrics` asks for it, where the metric's name alone does not.
     """
 
     metric: str
@@ -40,6 +40,7 @@ class NetworkFile:
     size_mb: int
     licence: str
     runs_code: bool = False
+    asked: str = ""
 
     @property
     def places(self) -> list[Path]:
@@ -49,10 +50,10 @@ class NetworkFile:
 
     def how_to_get(self) -> str:
         """What to do where it is missing."""
-        trusted = " --trust" if self.runs_code else ""
+        asked = (self.asked or self.metric) + (" --trust" if self.runs_code else "")
         return (
-            f"`dheads eval --metrics {self.metric}{trusted}` fetches it from {self.url} ({self.size_mb} MB); or put it "
-            f"into {CACHE}, or name a copy: --weights {self.metric}=FILE"
+            f"`dheads eval --metrics {asked}` fetches it from {self.url} ({self.size_mb} MB); or put it into {CACHE}, "
+            f"or name a copy: --weights {self.metric}=FILE"
         )
 
 
@@ -108,23 +109,13 @@ def find(file: NetworkFile, option: str | None) -> Weights:
     return Weights(found, sha256, published=True)
 
 
-def read_tensors(weights: Weights) -> dict[str, Tensor]:
-    """The state dict in a file of torch.save, of any of torch's versions.
-
-    What was checked is what is read, once, by torch's restricted reader, which makes tensors and calls nothing: the
-    published Inception was written by a torch whose files `model/pickled.py` does not know.
+def read_tensors(weights: Weights, file: NetworkFile) -> dict[str, Tensor]:
+    """The state dict in a file of any form that `model/pickled.py` knows; nothing in it is run.
 
     Raises:
-        DheadsError: the file changed, or holds something else.
+        DheadsError: the file changed since its checksum was taken, or holds something else.
     """
-    content = weights.path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != weights.sha256:
+    state, _ = read_state_dict(weights.path, f"the weights of {file.network}")
+    if sha256_of(weights.path) != weights.sha256:
         raise DheadsError(f"{weights.path} changed while it was read: try again")
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # noqa: TID251
-    except Exception as error:  # damaged or made to harm, it fails in any way
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DheadsError(f"{weights.path}: no state dict of torch.save: {first}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DheadsError(f"{weights.path}: holds no state dict, tensors by name")
     return state

@@ -31,6 +31,7 @@ FILE = NetworkFile(
     sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
     size_mb=54,
     licence="licence not stated",
+    asked="'{use: sync, network: syncnet}'",
 )
 SIDE_PX, WINDOW_FRAMES, WINDOW_CEPS, CEPS_PER_FRAME = 224, 5, 20, 4
 SAMPLES_PER_FRAME = SAMPLE_RATE // 25
