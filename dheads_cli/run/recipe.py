@@ -16,10 +16,8 @@ from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_tasks import AnyRecipe, HearingRecipe
 
 if TYPE_CHECKING:
-    from dheads_cli.run.lips_cost import LipsCost
-    from dheads_cli.run.sync_cost import SyncCost
+    from dheads_cli.run.training_cost import TrainingCost
     from dheads_cli.run.video_cost import VideoCost
-    from dheads_cli.run.words_cost import WordsCost
 
 
 def show(ref: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,8 +33,7 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data"} and what the task's network takes: `VideoCost`, `WordsCost`, `SyncCost` or
-        `LipsCost`.
+        {"path", "components", "data"} and what the task's network takes: a `VideoCost` or a `TrainingCost`.
 
     Raises:
         DheadsError: a component can't be built, or sizes or weights to begin with do not fit.
@@ -152,7 +149,7 @@ def describe_weights(recipe: AnyRecipe, built: dict[str, Any]) -> list[list[str]
 
 def cost_of(
     recipe: AnyRecipe, built: dict[str, Any], device: str
-) -> tuple[VideoCost | SyncCost | LipsCost | WordsCost, list[list[str]]]:
+) -> tuple[VideoCost | TrainingCost, list[list[str]]]:
     """What a recipe's network takes, on its task's terms, and rows of it for people."""
     if isinstance(recipe, Recipe):
         from dheads_cli.run.video_cost import VideoCost
@@ -160,16 +157,13 @@ def cost_of(
         video = VideoCost.of(recipe, built, device)
         return video, video.rows(recipe)
     if isinstance(recipe, SyncRecipe):
-        from dheads_cli.run.sync_cost import SyncCost
+        from dheads_cli.run.sync_cost import sync_cost
 
-        sync = SyncCost.of(recipe, device)
-        return sync, sync.rows(recipe)
+        return sync_cost(recipe, device)
     if isinstance(recipe, LipsRecipe):
-        from dheads_cli.run.lips_cost import LipsCost
+        from dheads_cli.run.lips_cost import lips_cost
 
-        lips = LipsCost.of(recipe, device)
-        return lips, lips.rows(recipe)
-    from dheads_cli.run.words_cost import WordsCost
+        return lips_cost(recipe, device)
+    from dheads_cli.run.words_cost import words_cost
 
-    words = WordsCost.of(recipe, device)
-    return words, words.rows(recipe)
+    return words_cost(recipe, device)
