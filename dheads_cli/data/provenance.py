@@ -16,7 +16,6 @@ import dheads_cli
 from dheads_cli.data.media_file import open_media
 from dheads_cli.errors import DheadsError, UnusableClip
 
-PICTURE_SUFFIXES = (".gif", ".png")
 STATEMENT = re.compile(
     r"Synthetic video made by dheads (\S+), model (\S+), seed (\d+)(?: \((\w+ [0-9a-f]+(?:, \w+ [0-9a-f]+)*)\))?"
 )
