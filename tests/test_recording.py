@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import wave
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,19 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Pipe(streamed_wav(talk(), 0x7FFFF000)))
     with as_file(Path("-")) as path:
         assert listen(path, RATE, 25).n_samples == RATE
+    assert not path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names there")
+def test_a_pipe_with_a_name_is_read_to_its_end(tmp_path: Path) -> None:
+    """As a shell's <(espeak-ng --stdout hello)."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(streamed_wav(talk(), 0x7FFFF000),))
+    writer.start()
+    with as_file(pipe) as path:
+        assert listen(path, RATE, 25).n_samples == RATE
+    writer.join()
     assert not path.exists()
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +27,34 @@ MAX_GAIN_DB = 30.0  # what is softer than that is noise, not speech
 
 @contextlib.contextmanager
 def as_file(speech: Path) -> Iterator[Path]:
-    """A recording as a file: itself, or, for `-`, a temporary one with all of standard input.
+    """A recording as a file: itself, or a temporary one with all that comes through standard input, for `-`, or a pipe.
 
     Raises:
-        DheadsError: nobody can write to standard input; and any of the block's, which then names standard input.
+        DheadsError: nobody can write to standard input; and any of the block's, which then names what was given.
     """
-    if str(speech) != STDIN:
+    if str(speech) != STDIN and not speech.is_fifo():
         yield speech
         return
+    given = "standard input" if str(speech) == STDIN else str(speech)
+    with tempfile.TemporaryDirectory(prefix="dheads-") as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as file, _stream(speech) as stream:
+            shutil.copyfileobj(stream, file)
+        try:
+            yield path
+        except DheadsError as error:
+            raise DheadsError(str(error).replace(str(path), given)) from error
+
+
+def _stream(speech: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Standard input, for `-`, or a pipe that has a name, as shells give one to `<(command)`."""
+    if str(speech) != STDIN:
+        return speech.open("rb")
     if sys.stdin is None:
         raise DheadsError("-: standard input is closed; pipe a recording into it, or name a file.")
     if sys.stdin.isatty():
         raise DheadsError("-: standard input is this terminal; pipe a recording into it, or name a file.")
-    with tempfile.TemporaryDirectory(prefix="dheads-") as folder:
-        path = Path(folder) / "stdin"
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        try:
-            yield path
-        except DheadsError as error:
-            raise DheadsError(str(error).replace(str(path), "standard input")) from error
+    return contextlib.nullcontext(sys.stdin.buffer)
 
 
 @dataclass(frozen=True)
