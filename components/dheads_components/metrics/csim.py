@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import sha256_of
 from dheads_components.metrics.face_box import mean_place
+from dheads_components.metrics.seen import Remembered
 
 if TYPE_CHECKING:
     from dheads_cli.protocols import Clip, Frames
@@ -171,22 +170,13 @@ class FaceNetwork:
     """
 
     def __init__(self, network: Any, kept: int = KEPT) -> None:
-        self._network, self._kept = network, kept
-        self._known: OrderedDict[bytes, NDArray[np.float64]] = OrderedDict()
+        self._remembered = Remembered(
+            lambda chips: np.array(network.compute_face_descriptor(chips), dtype=np.float64), kept
+        )
 
     def __call__(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Aligned faces, uint8 RGB [CHIP_PX, CHIP_PX, 3] each -> embeddings [N, 128]."""
-        keys = [hashlib.blake2b(chip.tobytes(), digest_size=16).digest() for chip in chips]
-        new = {key: chip for key, chip in zip(keys, chips, strict=True) if key not in self._known}
-        if new:
-            vectors = np.array(self._network.compute_face_descriptor(list(new.values())), dtype=np.float64)
-            self._known |= zip(new, vectors, strict=True)
-        for key in keys:
-            self._known.move_to_end(key)
-        embeddings = np.array([self._known[key] for key in keys])
-        while len(self._known) > self._kept:
-            self._known.popitem(last=False)
-        return embeddings
+        return np.array(self._remembered(chips))
 
 
 @cache
