@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,17 @@ from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_tasks import AnyRecipe
 
 FORMAT = "dheads-checkpoint-1"
+
+
+class Network(Protocol):
+    """What has weights of its own."""
+
+    def own_modules(self) -> dict[str, nn.Module]:
+        """Its modules, by the prefix of their tensors in a checkpoint."""
+
+
+R = TypeVar("R", SyncRecipe, LipsRecipe)
+N = TypeVar("N", bound=Network)
 
 
 @dataclass(frozen=True)
@@ -213,16 +224,31 @@ def load_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -
     return wrong
 
 
-def load_to_evaluate(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load modules by their prefix from a checkpoint's tensors, and set them to evaluate and not to learn.
+def load_of_task(
+    reference: str | Path, task: str, schema: type[R], build: Callable[[R], N]
+) -> tuple[N, R, Path]:
+    """The network of a run or a checkpoint of a task, to evaluate and not to learn, on the CPU; its recipe; the file.
+
+    Args:
+        reference: file, run folder, or shipped model's name.
+        task: the task.
+        schema: of its recipes.
+        build: makes a network with fresh weights of a recipe.
 
     Raises:
-        DheadsError: the weights do not fit.
+        DheadsError: no such checkpoint, of another task, or its weights do not fit its recipe.
     """
-    for prefix, module in modules.items():
+    path = find_checkpoint(reference)
+    tensors, info = load_tensors(path)
+    recipe = recipe_in(info, path)
+    if not isinstance(recipe, schema):
+        raise DheadsError(f"{path}: is of the task {recipe.task!r}, not {task!r}")
+    network = build(recipe)
+    for prefix, module in network.own_modules().items():
         if wrong := load_module(module, prefix, tensors):
             raise DheadsError(f"{path}: {len(wrong)} of its weights do not fit its recipe, {wrong[0]} first")
         module.requires_grad_(False).eval()
+    return network, recipe, path
 
 
 def with_script_beside(settings: Model, checkpoint: Path) -> Model:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dheads_cli.errors import DheadsError
-from dheads_cli.model.checkpoint import find_checkpoint, load_module, load_tensors, load_to_evaluate, recipe_in
+from dheads_cli.model.checkpoint import find_checkpoint, load_module, load_of_task, load_tensors
 from dheads_cli.model.sync import WINDOW_FRAMES, Lips
 from dheads_cli.recipe_lips import LipsModel, LipsRecipe
 
@@ -93,14 +93,7 @@ def load_lip_reader(reference: str | Path) -> tuple[LipReader, LipsRecipe, Path]
     Raises:
         DheadsError: no such checkpoint, of another task, or its weights do not fit its recipe.
     """
-    path = find_checkpoint(reference)
-    tensors, info = load_tensors(path)
-    recipe = recipe_in(info, path)
-    if not isinstance(recipe, LipsRecipe):
-        raise DheadsError(f"{path}: is of the task {recipe.task!r}, not 'lips'")
-    reader = build_lip_reader(recipe.model)
-    load_to_evaluate(reader.own_modules(), tensors, path)
-    return reader, recipe, path
+    return load_of_task(reference, "lips", LipsRecipe, lambda recipe: build_lip_reader(recipe.model))
 
 
 def take_lips(reference: str | Path, reader: LipReader) -> Path:

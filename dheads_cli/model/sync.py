@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dheads_cli.data.sync_input import MOUTH_PX, N_MELS
-from dheads_cli.errors import DheadsError
-from dheads_cli.model.checkpoint import find_checkpoint, load_tensors, load_to_evaluate, recipe_in
+from dheads_cli.model.checkpoint import load_of_task
 from dheads_cli.recipe_sync import SyncRecipe
 
 WINDOW_FRAMES = 5  # of an embedding; its sound is as long
@@ -104,11 +103,6 @@ def load_sync(reference: str | Path) -> tuple[SyncNet, SyncRecipe, Path]:
     Raises:
         DheadsError: no such checkpoint, of another task, or its weights do not fit its recipe.
     """
-    path = find_checkpoint(reference)
-    tensors, info = load_tensors(path)
-    recipe = recipe_in(info, path)
-    if not isinstance(recipe, SyncRecipe):
-        raise DheadsError(f"{path}: is of the task {recipe.task!r}, not 'sync'")
-    network = build_sync(recipe.model.channels, recipe.model.embed_dim)
-    load_to_evaluate(network.own_modules(), tensors, path)
-    return network, recipe, path
+    return load_of_task(
+        reference, "sync", SyncRecipe, lambda recipe: build_sync(recipe.model.channels, recipe.model.embed_dim)
+    )
