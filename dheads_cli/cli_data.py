@@ -48,6 +48,46 @@ def preprocess(
     )
 
 
+@data_app.command("synthesize")
+def synthesize(
+    portraits: Annotated[Path, typer.Argument(help="Folder of photos with one face each.")],
+    corpus: Annotated[Path, typer.Argument(help="Folder of videos of people who speak, as `dheads preprocess` takes.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write; without it, data/PORTRAITS-SIZE.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe whose preprocess section is used: a path or a name.")] = "small",
+    sets: Sets = None,
+    size: Annotated[int | None, typer.Option(help="Width and height of the face crops, px.")] = None,
+    per_portrait: Annotated[int, typer.Option(min=1, help="Clips of each photo.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of which clip moves which photo, and how.")] = 0,
+    check: Annotated[int, typer.Option(min=0, help="Clips whose mouths are measured on the drawn frames.")] = 24,
+    workers: Annotated[int | None, typer.Option(help="Processes; 0 takes one for each core.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make photos speak with the motion of filmed people: a corpus of synthetic speakers to train on.
+
+    Called again, it goes on where it stopped. docs/SYNTHETIC.md shows what comes out.
+
+    Example: dheads data synthesize portraits/ ~/corpora/grid -o data/portraits-128
+    """
+    from dheads_cli.recipe_io import load_any_recipe
+    from dheads_cli.run import synthesize as run
+
+    flags = [f"preprocess.{key}={value}" for key, value in {"size": size, "workers": workers}.items() if value is not None]
+    preprocess = load_any_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
+    run.synthesize(
+        portraits,
+        corpus,
+        out or Path("data") / f"{portraits.resolve().name}-{preprocess.size}",
+        preprocess,
+        run.Synthesis(per_portrait, seed),
+        overwrite=overwrite,
+        check=check,
+    )
+
+
 @data_app.command("stats")
 def data_stats(
     corpus: Annotated[Path, typer.Argument(help="Folder that `dheads preprocess` wrote.")],

@@ -137,6 +137,24 @@ class ClipLandmarks(LandmarkDetector, Protocol):
 
 
 @runtime_checkable
+class MeshDetector(LandmarkDetector, Protocol):
+    """A landmark detector that also finds the 478 points of MediaPipe's Face Mesh (its first 468, then the irises)."""
+
+    @property
+    def triangles(self) -> NDArray[np.int64]:
+        """The mesh's triangles [T, 3]; mouth and eyes are holes."""
+        ...
+
+    def mesh(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """uint8 RGB [H, W, 3] -> float32 [478, 3] px (x right, y down, z away) of the largest face; None without one."""
+        ...
+
+    def landmarks_of(self, mesh: NDArray[np.float64]) -> Landmarks:
+        """The 68 landmarks among the points of meshes: [..., 478, 3] -> float32 [..., 68, 2]."""
+        ...
+
+
+@runtime_checkable
 class Conditioning(Protocol):
     """How time and speech reach the U-Net's residual blocks."""
 

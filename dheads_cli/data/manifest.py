@@ -1,6 +1,7 @@
 """A preprocessed corpus on disk, and its manifest: a row for each clip, with where its bytes lie.
 
-<split>-000000.tar   samples of one clip each: <key>.mp4, <key>.flac, <key>.landmarks.npy, <key>.json
+<split>-000000.tar   samples of one clip each: <key>.mp4, <key>.flac, <key>.landmarks.npy, <key>.json;
+                     of a synthetic speaker also <key>.photo.png, the photo as an identity frame
 manifest.jsonl       one row a clip, skipped ones too, in the order of the shards
 preprocess.yaml      settings, layout, detector and versions
 embeddings/          what frozen audio encoders make of it, once a training asked (embedding_cache.py)
@@ -35,6 +36,7 @@ class ManifestRow:
         members: extension -> (offset of its bytes in the shard, size).
         sha256: of the members' bytes, one after another.
         quality: measures of the clip, named with their unit, such as face_height_px.
+        synthetic: of a synthetic speaker, the photo's file and the id of the clip that moved it; else empty.
     """
 
     id: str
@@ -50,6 +52,7 @@ class ManifestRow:
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
     sha256: str = ""
     quality: dict[str, float] = field(default_factory=dict)
+    synthetic: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line of the manifest; empty fields are left out."""

@@ -7,12 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data import media
 
-EXTENSIONS = ("mp4", "flac", "landmarks.npy", "json")  # members of a sample, in this order
+EXTENSIONS = ("mp4", "flac", "landmarks.npy", "json", "photo.png")  # members of a sample, in this order
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class StoredClip:
     fps: float
     sample_rate: int
     info: dict[str, Any]  # the whole <key>.json
+    photo: NDArray[np.uint8] | None = None  # [H, W, 3] RGB: a photo of the speaker, aligned as the frames are
 
 
 def encode_sample(clip: StoredClip) -> dict[str, bytes]:
-    """The bytes of a clip's members, by extension."""
+    """The bytes of a clip's members, by extension; there is no photo.png where the clip has no photo."""
     landmarks = io.BytesIO()
     np.save(landmarks, clip.landmarks.astype(np.float16))
     info = {
@@ -49,7 +51,10 @@ def encode_sample(clip: StoredClip) -> dict[str, bytes]:
         landmarks.getvalue(),
         json.dumps(info, ensure_ascii=False).encode(),
     )
-    return dict(zip(EXTENSIONS, members, strict=True))
+    encoded = dict(zip(EXTENSIONS, members, strict=False))
+    if clip.photo is not None:
+        encoded["photo.png"] = cv2.imencode(".png", clip.photo[..., ::-1])[1].tobytes()
+    return encoded
 
 
 def decode_sample(members: dict[str, bytes]) -> StoredClip:
@@ -65,4 +70,11 @@ def decode_sample(members: dict[str, bytes]) -> StoredClip:
         fps=float(info["fps"]),
         sample_rate=int(info["sample_rate"]),
         info=info,
+        photo=_decode_png(members["photo.png"]) if "photo.png" in members else None,
     )
+
+
+def _decode_png(data: bytes) -> NDArray[np.uint8]:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None  # the checksum of the member was checked
+    return np.asarray(decoded[..., ::-1], np.uint8)

@@ -200,6 +200,7 @@ def _store(writer: ShardWriter, corpus: Path, clip: ClipSource, outcome: Outcome
         members=members,
         sha256=digest,
         quality=info["quality"],
+        synthetic=info.get("synthetic", {}),
     )
 
 

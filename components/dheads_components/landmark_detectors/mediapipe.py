@@ -95,6 +95,36 @@ class MediaPipe:
             faces = self._faces_of(image, self.padding)
         return sorted(faces, key=_area, reverse=True)
 
+    @property
+    def triangles(self) -> NDArray[np.int64]:
+        """Triangles of the mesh, int64 [852, 3]; mouth and eyes are holes."""
+        from mediapipe.tasks.python import vision
+
+        edges = vision.FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION  # three follow one another in a triangle
+        return np.array([edge.start for edge in edges], np.int64).reshape(-1, 3)
+
+    def mesh(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Find the mesh of the largest face of a picture, by itself: nothing is smoothed over frames.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+
+        Returns:
+            float32 [478, 3] (x right, y down, z away from the camera), px; None where there is no face.
+        """
+        enlarged, scale, border = _enlarge(image, self.upscale_to, 0.0)
+        landmarker, as_image = _of_images(1, self.min_confidence)
+        result = landmarker.detect(as_image(enlarged))
+        if not result.face_landmarks:
+            return None
+        height, width = enlarged.shape[:2]
+        points = np.array([(point.x, point.y, point.z) for point in result.face_landmarks[0]])
+        return np.asarray((points * (width, height, width) - (border, border, 0)) / scale, np.float32)
+
+    def landmarks_of(self, mesh: NDArray[np.float64]) -> Landmarks:
+        """The 68 landmarks among the points of meshes: [..., 478, 3] -> float32 [..., 68, 2]."""
+        return np.asarray(mesh[..., MESH_POINTS, :2], np.float32)
+
     def _faces_of(self, image: NDArray[np.uint8], padding: float) -> list[NDArray[np.float32]]:
         enlarged, scale, border = _enlarge(image, self.upscale_to, padding)
         landmarker, as_image = _of_images(self.max_faces, self.min_confidence)
