@@ -75,7 +75,8 @@ def synthesize(
     from dheads_cli.recipe_io import load_any_recipe
     from dheads_cli.run import synthesize as run
 
-    flags = [f"preprocess.{key}={value}" for key, value in {"size": size, "workers": workers}.items() if value is not None]
+    chosen = {"size": size, "workers": workers}
+    flags = [f"preprocess.{key}={value}" for key, value in chosen.items() if value is not None]
     preprocess = load_any_recipe(recipe, [*(sets or []), *flags]).recipe.preprocess
     run.synthesize(
         portraits,

@@ -146,10 +146,10 @@ class MeshDetector(LandmarkDetector, Protocol):
         ...
 
     def mesh(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """uint8 RGB [H, W, 3] -> float32 [478, 3] px (x right, y down, z away) of the largest face; None without one."""
+        """uint8 RGB [H, W, 3] -> float32 [478, 3] px (x right, y down, z away) of the largest face, or None."""
         ...
 
-    def landmarks_of(self, mesh: NDArray[np.float64]) -> Landmarks:
+    def landmarks_of(self, mesh: NDArray[np.floating[Any]]) -> Landmarks:
         """The 68 landmarks among the points of meshes: [..., 478, 3] -> float32 [..., 68, 2]."""
         ...
 

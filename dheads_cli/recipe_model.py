@@ -15,6 +15,13 @@ class Model(Section):
 
     size: int = Field(128, ge=32, le=1024, description="Width and height of the frames, px.")
     patch_size: Literal[1, 2, 4] = Field(1, description="Pixel-unshuffle factor before the first convolution.")
+    detail_channels: int = Field(
+        0,
+        ge=0,
+        multiple_of=32,
+        description="Width of a branch in patches half as wide, which adds finer detail to the output; 0: none. "
+        "Weights without it can begin it (train.weights). Needs an even patch_size.",
+    )
     channels: int = Field(256, ge=32, multiple_of=32, description="Width of the first level.")
     channel_mult: list[Positive] = Field(
         [1, 2, 3], validate_default=True, description="Width of each level as a multiple of `channels`."

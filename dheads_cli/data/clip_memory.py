@@ -18,12 +18,14 @@ from dheads_cli.data.shards import ClipRef, Corpus
 class CachedClip:
     """A decoded clip: frames [F, H, W, 3], landmarks [F, 68, 2] px, embeddings [F, D] or the waveform [T].
 
-    `augmented` holds the same of those augmented versions that were asked for so far, by their number.
+    `photo` is the photo [H, W, 3] of a synthetic speaker with its landmarks [68, 2]. `augmented` holds the sound of
+    those augmented versions that were asked for so far, by their number.
     """
 
     frames: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
     sound: Tensor
+    photo: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
     augmented: dict[int, Tensor] = field(default_factory=dict)
 
     @property
@@ -53,7 +55,10 @@ class ClipMemory:
                 self.held.move_to_end(ref.id)
                 return self.held[ref.id]
         stored = self.corpus.load(ref)
-        loaded = CachedClip(stored.frames, stored.landmarks, self.hearing(ref, 0))
+        photo = None
+        if stored.photo is not None:
+            photo = stored.photo, np.array(stored.info["photo_landmarks"], np.float32)
+        loaded = CachedClip(stored.frames, stored.landmarks, self.hearing(ref, 0), photo)
         with self.lock:
             if ref.id not in self.held:  # else another thread was faster
                 self.held[ref.id] = loaded

@@ -26,6 +26,7 @@ from dheads_cli.model.motion_frames import LEVELS
 from dheads_cli.model.speech import cut, samples_of, window_indices
 from dheads_cli.protocols import AudioEncoder
 
+PHOTO_SHARE = 0.7  # of a synthetic speaker's samples: their identity frame is the photo, as it is in `dheads animate`
 SAMPLES = 2  # after the seed and the step: the streams of a batch's samples; 1 is that of whether it rolls out
 
 
@@ -214,13 +215,14 @@ class TrainingSet:
         shown = [None if dropped or i < 0 else i for i in before]  # None: the identity frame stands in
         shown = [*shown[len(shown) - views.n_motion_frames :], *shown[: views.n_motion_frames if n_drawn else 0]]
         places = [k, identity, *(identity if i is None else i for i in shown)]
-        pictures = clip.frames[places]
+        pictures, faces = clip.frames[places], clip.landmarks[places]
+        is_identity = [False, True, *(i is None for i in shown)]
+        if clip.photo is not None and rng.random() < PHOTO_SHARE:
+            pictures[is_identity], faces[is_identity] = clip.photo
         if views.mouth_warp:
-            is_identity = [False, True, *(i is None for i in shown)]
-            mouth = clip.landmarks[identity][MOUTH]
-            pictures[is_identity] = with_other_mouth(pictures[1], mouth, views.mouth_warp, rng)
+            pictures[is_identity] = with_other_mouth(pictures[1], faces[1][MOUTH], views.mouth_warp, rng)
         if views.clutter and rng.random() < views.clutter:
-            pictures = with_clutter(pictures, clip.landmarks[places], rng)
+            pictures = with_clutter(pictures, faces, rng)
         changes = random_changes(views.warp, views.colour_jitter, views.flip, rng)
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0

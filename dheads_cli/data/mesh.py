@@ -104,7 +104,7 @@ def rotation_between(source: Array, target: Array) -> tuple[Array, float]:
 
 
 def _unturned(meshes: Array, onto: Array) -> tuple[Array, Array]:
-    """Meshes [F, 478, 3] turned and scaled onto one of them, and the turns that were undone, rotation vectors [F, 3]."""
+    """Meshes [F, 478, 3] turned and scaled onto one of them, and the turns undone, rotation vectors [F, 3]."""
     centre = onto[RIGID].mean(axis=0)
     upright, turns = np.empty_like(meshes), np.empty((len(meshes), 3))
     for i, mesh in enumerate(meshes):

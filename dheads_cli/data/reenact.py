@@ -1,6 +1,6 @@
 """Draw a photo's face with another mesh: its skin from the photo, the inside of its mouth from a filmed face.
 
-Each triangle of the drawn mesh takes its pixels from the same triangle of the photo's mesh (piecewise affine). Two holes
+Each triangle of the drawn mesh takes its pixels from the same triangle of the photo's mesh (piecewise affine). Holes
 are filled otherwise: an eye shows the photo's eyeball, which turns with the head and which the lids cover; an open
 mouth shows what the filmed face has between its lips, in the photo's light.
 """
@@ -68,7 +68,7 @@ class Puppet:
         """The photo with its face moved to a mesh [478, 3], uint8 RGB [S, S, 3]."""
         target = np.concatenate([mesh[:, :2], self.ring])
         places = _places(self.source, target, self.triangles, self.size)
-        drawn = cv2.remap(self.picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        drawn = _taken(self.picture, places)
         for upper, lower in EYES:
             drawn = self._with_eyeball(drawn, target, upper, lower)
         return self._with_inside(drawn, target, inside)
@@ -89,8 +89,7 @@ class Puppet:
         order = np.argsort(self.source[lower, 0])
         bottom = np.interp(at_x, self.source[lower, 0][order], high[order])
         where[..., 1] = np.clip(where[..., 1], top + 0.5, np.maximum(bottom - 1.5, top + 0.5))
-        eyeball = cv2.remap(self.picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        return _blend(drawn, eyeball.astype(np.float32), alpha)
+        return _blend(drawn, _taken(self.picture, where).astype(np.float32), alpha)
 
     def _with_inside(self, drawn: Picture, target: Array, inside: Inside) -> Picture:
         alpha = _soft_polygon(target[[*INNER_UPPER, *INNER_LOWER[-2:0:-1]]], self.size)
@@ -101,12 +100,16 @@ class Puppet:
         n = len(INNER_UPPER)
         strip = [[i, i + 1, n + i] for i in range(n - 1)] + [[i + 1, n + i + 1, n + i] for i in range(n - 1)]
         places = _places(filmed, lips, np.array(strip), self.size)
-        mouth = cv2.remap(inside.picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        mouth = mouth.astype(np.float32)
-        mouth += SHARPEN * (mouth - cv2.GaussianBlur(mouth, (0, 0), SHARPEN_PX * self.size))
-        mouth *= SHADE
-        mouth = _mouth_coloured(mouth * _gains(_skin(inside.picture, inside.mesh), self.skin))
-        return _blend(drawn, mouth, alpha)
+        soft = _taken(inside.picture, places).astype(np.float32)
+        blurred = np.asarray(cv2.GaussianBlur(soft, (0, 0), SHARPEN_PX * self.size), np.float32)
+        gains = SHADE * _gains(_skin(inside.picture, inside.mesh), self.skin)
+        return _blend(drawn, _mouth_coloured((soft + SHARPEN * (soft - blurred)) * gains), alpha)
+
+
+def _taken(picture: Picture, places: NDArray[np.float32]) -> Picture:
+    """The colours of a picture at places [S, S, 2] (x, y), px, uint8 [S, S, 3]."""
+    taken = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(taken, np.uint8)
 
 
 def _ring(size: int) -> Array:
@@ -130,7 +133,7 @@ def _places(source: Array, target: Array, triangles: NDArray[np.int64], size: in
     index = np.full((size, size), -1, np.int32)
     corners = np.round(target[triangles] * 2**SUBPIXEL - 2 ** (SUBPIXEL - 1)).astype(np.int32)
     for number, corner in enumerate(corners):
-        cv2.fillConvexPoly(index, corner, number, shift=SUBPIXEL)  # type: ignore[call-overload]
+        cv2.fillConvexPoly(index, corner, number, shift=SUBPIXEL)
     edges = np.concatenate([target[triangles], np.ones((len(triangles), 3, 1))], axis=2)  # [T, 3, 3], rows x y 1
     flat = np.abs(np.linalg.det(edges)) < 1e-6
     edges[flat] = np.eye(3)
@@ -150,7 +153,7 @@ def _places(source: Array, target: Array, triangles: NDArray[np.int64], size: in
 
 
 def _soft_polygon(polygon: Array, size: int) -> NDArray[np.float32] | None:
-    """Coverage of a polygon [P, 2] in 0 ... 1 with soft edges, float32 [size, size, 1]; None where it covers nothing."""
+    """Coverage of a polygon [P, 2], 0 ... 1 with soft edges, float32 [size, size, 1]; None where it covers nothing."""
     fine = 4
     mask = np.zeros((size * fine, size * fine), np.uint8)
     cv2.fillPoly(mask, [np.round(polygon * fine - 0.5).astype(np.int32)], 255)
@@ -200,11 +203,11 @@ def _skin(picture: Picture, mesh: Array) -> NDArray[np.float32]:
         cv2.circle(mask, (round(x), round(y)), max(1, round(radius)), 255, -1)
     if not mask.any():
         return np.full(3, 128, np.float32)
-    return np.maximum(picture[mask > 0].mean(axis=0), 8).astype(np.float32)
+    return np.asarray(np.maximum(picture[mask > 0].mean(axis=0), 8), np.float32)
 
 
 def _mouth_coloured(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels [H, W, 3] within the colours of teeth, tongue and gums: never greener than red, hardly bluer than green."""
+    """Pixels [H, W, 3] kept within the colours of teeth, tongue and gums: red >= green >= blue."""
     red, green, blue = np.moveaxis(pixels, -1, 0)
     green = np.minimum(green, GREENEST * red)
     return np.stack([red, green, np.clip(blue, LEAST_BLUE * green, green)], axis=-1)

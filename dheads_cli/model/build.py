@@ -108,6 +108,7 @@ def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> U
             audio_dim=audio_dim,
             conditioning=conditioning,
             motion_noise_per_frame=settings.motion_noise_per_frame,
+            detail_channels=settings.detail_channels,
         )
     except ValueError as error:
         raise DheadsError(f"model: {error}") from error

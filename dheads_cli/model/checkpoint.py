@@ -28,6 +28,7 @@ from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.recipe_tasks import AnyRecipe
 
 FORMAT = "dheads-checkpoint-1"
+ADDED_PARTS = ("unet.detail.",)  # begin as nothing: weights without them can begin a model that has them
 
 
 class Network(Protocol):
@@ -121,7 +122,7 @@ def load_weights(
 ) -> tuple[Path, dict[str, Any], AnyRecipe]:
     """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
 
-    Those of a model for smaller frames grow where they can (growth.py).
+    Those of a model for smaller frames grow where they can (growth.py), and parts that begin as nothing may be absent.
 
     Args:
         reference: checkpoint file, run folder, or a shipped model's name.
@@ -141,6 +142,9 @@ def load_weights(
         tensors = grown(tensors, before.model, recipe.model)
     expected = {
         f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
+    }
+    tensors |= {
+        name: each for name, each in expected.items() if name.startswith(ADDED_PARTS) and name not in tensors
     }
     for name in sorted(expected.keys() | tensors.keys()):
         there, here = tensors.get(name), expected.get(name)

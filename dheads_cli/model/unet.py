@@ -31,6 +31,8 @@ class UNet(nn.Module):
         n_heads: attention heads.
         dropout: in the residual blocks.
         patch_size: pixel-unshuffle factor before the first convolution, pixel-shuffle after the last.
+        detail_channels: width of a branch at twice the first level's resolution that adds finer detail to the output;
+            0: none. It begins as nothing, and needs an even patch_size.
         n_motion_frames: m_x.
         grayscale_motion: motion frames have one channel.
         noised_motion: the level of noise on the motion frames is an input.
@@ -66,6 +68,7 @@ class UNet(nn.Module):
         audio_dim: int,
         conditioning: Conditioning,
         motion_noise_per_frame: bool = False,
+        detail_channels: int = 0,
     ) -> None:
         super().__init__()
         self.channels, self.patch_size = channels, patch_size
@@ -124,6 +127,14 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(32, width), nn.SiLU(), zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
         )
+        self.detail: Detail | None = None
+        if detail_channels:
+            if patch_size % 2:
+                raise ValueError(f"detail_channels needs an even patch_size, not {patch_size}")
+            blocks = [res_block(2 * detail_channels, detail_channels), res_block(detail_channels, detail_channels)]
+            self.detail = Detail(
+                frame_channels * (patch_size // 2) ** 2, width, detail_channels, out_channels // 4, blocks
+            )
 
     def forward(
         self,
@@ -156,8 +167,8 @@ class UNet(nn.Module):
             time = time + self.motion_noise_embed(levels.to(x_t.dtype))
         audio = self.audio_embed(audio_window)
         shown = (motion_frames, identity_frame) if self.identity_last else (identity_frame, motion_frames)
-        h = torch.cat([x_t, *shown], dim=1)
-        h = F.pixel_unshuffle(h, self.patch_size).contiguous(memory_format=self.memory_format)
+        frames = torch.cat([x_t, *shown], dim=1)
+        h = F.pixel_unshuffle(frames, self.patch_size).contiguous(memory_format=self.memory_format)
         skips = []
         for block in self.input_blocks:
             h = self._run(block, h, time, audio)
@@ -166,6 +177,9 @@ class UNet(nn.Module):
         for block in self.output_blocks:
             h = self._run(block, torch.cat([h, skips.pop()], dim=1), time, audio)
         output: Tensor = F.pixel_shuffle(self.out(h), self.patch_size)
+        if self.detail is not None:
+            fine = F.pixel_unshuffle(frames, self.patch_size // 2).contiguous(memory_format=self.memory_format)
+            output = output + F.pixel_shuffle(self.detail(fine, h, time, audio), self.patch_size // 2)
         return output
 
     def _run(self, block: nn.Module, h: Tensor, time: Tensor, audio: Tensor) -> Tensor:
@@ -173,6 +187,35 @@ class UNet(nn.Module):
         if self.recompute_activations and torch.is_grad_enabled():
             return checkpoint(block, h, time, audio, use_reentrant=False)  # type: ignore[no-any-return]
         out: Tensor = block(h, time, audio)
+        return out
+
+
+class Detail(nn.Module):
+    """Finer detail than the first level's patches: frames in patches half as wide, and what the U-Net made of them.
+
+    Args:
+        n_frames: channels of the frames in these patches.
+        n_coarse: channels of the U-Net's last level.
+        channels: width of the branch.
+        n_out: channels of its output.
+        blocks: residual blocks, of which the first takes 2 * channels.
+    """
+
+    def __init__(self, n_frames: int, n_coarse: int, channels: int, n_out: int, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.frames = nn.Conv2d(n_frames, channels, 3, padding=1)
+        self.coarse = nn.Conv2d(n_coarse, channels, 1)
+        self.blocks = nn.ModuleList(blocks)
+        self.out = nn.Sequential(
+            nn.GroupNorm(32, channels), nn.SiLU(), zeroed(nn.Conv2d(channels, n_out, 3, padding=1))
+        )
+
+    def forward(self, frames: Tensor, h: Tensor, time: Tensor, audio: Tensor) -> Tensor:
+        """Frames [B, n_frames, 2 H, 2 W] and features [B, n_coarse, H, W] -> [B, n_out, 2 H, 2 W]."""
+        h = torch.cat([self.frames(frames), F.interpolate(self.coarse(h), scale_factor=2.0, mode="nearest")], dim=1)
+        for block in self.blocks:
+            h = block(h, time, audio)
+        out: Tensor = self.out(h)
         return out
 
 

@@ -211,7 +211,7 @@ def make_pairs(photos: Sequence[ClipSource], clips: Sequence[ClipSource], settin
                 Pair(
                     clip_id, photo.video, photo.speaker, driver.split_by, key, text=driver.text, split=photo.split,
                     words_file=driver.words_file, driver=driver,
-                )  # fmt: skip
+                )
             )
     return pairs
 

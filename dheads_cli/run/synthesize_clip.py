@@ -36,7 +36,7 @@ PERIODS_S = (1.3, 5.0)  # of the waves that further turns of the head are made o
 class Pair(ClipSource):
     """A photo (`video`) and the clip whose motion and sound it takes on (`driver`)."""
 
-    driver: ClipSource = ClipSource("", None, "", "")  # type: ignore[arg-type]
+    driver: ClipSource | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def _draw(pair: Pair, preprocess: Preprocess, settings: Synthesis) -> StoredClip
     detector = detector_of(preprocess)
     assert isinstance(detector, MeshDetector)
     rng = np.random.default_rng([settings.seed, crc32(pair.id.encode())])
+    assert pair.driver is not None
     filmed = film(pair.driver, preprocess)
     motion = mesh.motion_of(filmed.meshes)
     mirrored = bool(rng.random() < 0.5)

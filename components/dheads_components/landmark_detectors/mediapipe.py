@@ -121,7 +121,7 @@ class MediaPipe:
         points = np.array([(point.x, point.y, point.z) for point in result.face_landmarks[0]])
         return np.asarray((points * (width, height, width) - (border, border, 0)) / scale, np.float32)
 
-    def landmarks_of(self, mesh: NDArray[np.float64]) -> Landmarks:
+    def landmarks_of(self, mesh: NDArray[np.floating[Any]]) -> Landmarks:
         """The 68 landmarks among the points of meshes: [..., 478, 3] -> float32 [..., 68, 2]."""
         return np.asarray(mesh[..., MESH_POINTS, :2], np.float32)
 
