@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli.data.controls import EyesAndHead
 from dheads_cli.data.hearing import Hearing
 from dheads_cli.data.shards import ClipRef, Corpus
 
@@ -25,6 +27,11 @@ class CachedClip:
     landmarks: NDArray[np.float32]
     sound: Tensor
     augmented: dict[int, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def eyes_and_head(self) -> EyesAndHead:
+        """What the controls of its frames are made of."""
+        return EyesAndHead.of(self.landmarks)
 
     @property
     def n_bytes(self) -> int:

@@ -17,6 +17,7 @@ from dheads_cli.data.augment_frames import Changes, changed, random_changes, wit
 from dheads_cli.data.batch import Batch
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.clip_memory import CachedClip, ClipMemory
+from dheads_cli.data.controls import controls_of
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.mouth_box import MOUTH, mouth_mask
@@ -49,6 +50,8 @@ class Views:
     rollout_share: float = 0.0
     rollout_frames: int = 0
     rollout_from_step: int = 0
+    controls: tuple[str, ...] = ()
+    control_drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Drawn:
         changes: what is still to be done to all its pictures and the mask.
         windows: sound of the target, then of each frame of a rollout, and the window's places in it.
         exists: whether the clip has each frame of a rollout.
+        controls: of the target, then of each frame of a rollout, [n_controls] each.
     """
 
     pictures: NDArray[np.uint8]
@@ -68,6 +72,7 @@ class Drawn:
     changes: Changes
     windows: list[tuple[Tensor, list[int]]]
     exists: list[bool]
+    controls: list[NDArray[np.float32]]
 
 
 class TrainingSet:
@@ -169,6 +174,7 @@ class TrainingSet:
         frames, mouth_mask = self._pictures(drawn)
         audio, *start_audio = (torch.stack(each) for each in zip(*map(_sounds, drawn), strict=True))
         index, *start_index = (torch.tensor(each) for each in zip(*map(_places, drawn), strict=True))
+        controls = [torch.from_numpy(np.stack(each)) for each in zip(*(each.controls for each in drawn), strict=True)]
         shown = 2 + self.views.n_motion_frames
         return Batch(
             x_0=frames[0],
@@ -182,6 +188,8 @@ class TrainingSet:
             start_audio=start_audio,
             start_index=[] if self.frozen else start_index,
             start_exists=torch.tensor([sample.exists for sample in drawn]) if n_drawn else None,
+            controls=controls[0] if controls else None,
+            start_controls=controls[1:],
         )
 
     def _pictures(self, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
@@ -225,13 +233,24 @@ class TrainingSet:
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0
         sound, drawn = self.sound(ref, version, clip), range(k - n_drawn, k)
+        withheld = rng.random(len(views.controls)) < views.control_drop  # the last draw: the others stay as they are
         return Drawn(
             pictures,
             mouth_mask(clip.landmarks[k], self.size, views.mouth_margin),
             changes,
             windows=[self._window(sound, max(i, 0), n_frames) for i in (k, *drawn)],
             exists=[i >= 0 for i in drawn],
+            controls=[self._controls(clip, max(i, 0), identity, changes.flipped, withheld) for i in (k, *drawn)]
+            if views.controls
+            else [],
         )
+
+    def _controls(
+        self, clip: CachedClip, k: int, identity: int, flipped: bool, withheld: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Controls of frame k [n_controls], NaN in those that are withheld."""
+        values = controls_of(self.views.controls, clip.eyes_and_head, k, identity, flipped=flipped)
+        return np.concatenate([value * (np.nan if drop else 1) for value, drop in zip(values, withheld, strict=True)])
 
     def _window(self, sound: Tensor, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
         indices = window_indices(k, n_frames, self.views.audio_context)

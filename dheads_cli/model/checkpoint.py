@@ -121,7 +121,7 @@ def load_weights(
 ) -> tuple[Path, dict[str, Any], AnyRecipe]:
     """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
 
-    Those of a model for smaller frames grow where they can (growth.py).
+    Those of a model for smaller frames, or with fewer controls, grow where they can (growth.py).
 
     Args:
         reference: checkpoint file, run folder, or a shipped model's name.
@@ -137,11 +137,11 @@ def load_weights(
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
     before = recipe_in(info, path)
-    if isinstance(before, Recipe) and isinstance(recipe, Recipe):
-        tensors = grown(tensors, before.model, recipe.model)
     expected = {
         f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
     }
+    if isinstance(before, Recipe) and isinstance(recipe, Recipe):
+        tensors = grown(tensors, before.model, recipe.model, expected)
     for name in sorted(expected.keys() | tensors.keys()):
         there, here = tensors.get(name), expected.get(name)
         if there is None or here is None or there.shape != here.shape:
