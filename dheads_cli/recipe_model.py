@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from dheads_cli.recipe_section import Component, Fraction, Positive, Section
 
+CONTROL_DIMS = {"eyes": 2, "head": 3}  # how many numbers each control is
+
 
 class Model(Section):
     """The U-Net and its diffusion."""
@@ -49,6 +51,11 @@ class Model(Section):
         description="Each motion frame has a level of noise of its own, and the network is told each "
         "(Diffusion Forcing); needs noised_motion.",
     )
+    controls: list[Literal["eyes", "head"]] = Field(
+        [],
+        description="What of the target frame the network is told besides its speech: eyes (openness of each), head "
+        "(yaw, pitch and roll against the identity frame). So `dheads animate` can make a face blink and turn.",
+    )
     identity_last: bool = Field(
         False, description="Input channels: noised, motion, identity (the release); else noised, identity, motion."
     )
@@ -62,6 +69,11 @@ class Model(Section):
     schedule: Literal["cosine", "linear"] = Field("cosine", description="Noise schedule; the paper's is cosine.")
     n_timesteps: Positive = Field(1000, description="T: steps of the full diffusion.")
 
+    @property
+    def n_controls(self) -> int:
+        """How many numbers the controls are."""
+        return sum(CONTROL_DIMS[name] for name in self.controls)
+
     # Field by field, so that these are reported beside all other mistakes of the section.
 
     @field_validator("motion_noise_per_frame")
@@ -70,6 +82,13 @@ class Model(Section):
         if per_frame and info.data.get("noised_motion") is False:
             raise PydanticCustomError("misfit", "needs noised_motion: true: the network is told no level without it")
         return per_frame
+
+    @field_validator("controls")
+    @classmethod
+    def _named_once(cls, controls: list[str]) -> list[str]:
+        if len(set(controls)) < len(controls):
+            raise PydanticCustomError("misfit", "must name each control once")
+        return controls
 
     @field_validator("channel_mult")
     @classmethod

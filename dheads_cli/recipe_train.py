@@ -144,6 +144,9 @@ class Train(HearingOptimisation):
         0.0,
         description="Share of samples without the identity frame (gray in its place), for sample.guidance.identity.",
     )
+    control_drop: Fraction = Field(
+        0.1, description="Share of samples without each of model.controls, so that it need not be given in sampling."
+    )
     flip: Fraction = Field(0.0, description="Share of samples mirrored, all frames alike.")
     colour_jitter: Fraction = Field(0.0, description="Strength of random colour changes, the same in all frames.")
     warp: Fraction = Field(

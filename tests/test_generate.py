@@ -20,7 +20,7 @@ class Recorder(nn.Module):
         super().__init__()
         self.motion, self.audio, self.level = [], [], []
 
-    def forward(self, x_t, t, identity, motion, audio, level):
+    def forward(self, x_t, t, identity, motion, audio, level, controls):
         self.motion.append(motion)
         self.audio.append(audio)
         self.level.append(level)

@@ -164,7 +164,7 @@ class Gaussian(nn.Module):
         self.prediction, self.means, self.batches = prediction, means, []
         self.motion: list[Tensor] = []
 
-    def forward(self, x_t, t, identity, motion, audio, level):
+    def forward(self, x_t, t, identity, motion, audio, level, controls):
         self.batches.append(len(x_t))
         self.motion.append(motion)
         there = {"audio": audio, "identity": identity, "motion": motion - identity}

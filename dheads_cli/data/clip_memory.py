@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dheads_cli.data.controls import EyesAndHead
+from dheads_cli.data.head_pose import head_pose
 from dheads_cli.data.hearing import Hearing
 from dheads_cli.data.shards import ClipRef, Corpus
 
@@ -27,6 +30,19 @@ class CachedClip:
     sound: Tensor
     photo: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
     augmented: dict[int, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def eyes_and_head(self) -> EyesAndHead:
+        """What the controls of its frames are made of."""
+        if self.photo is None:
+            return EyesAndHead.of(self.landmarks)
+        return EyesAndHead.of(self.landmarks, shut=0.0)  # these landmarks were not found but drawn
+
+    @cached_property
+    def photo_head(self) -> NDArray[np.float32]:
+        """Yaw, pitch and roll [3] of the photo, degrees."""
+        assert self.photo is not None
+        return np.asarray(head_pose(self.photo[1][None])[0], np.float32)
 
     @property
     def n_bytes(self) -> int:

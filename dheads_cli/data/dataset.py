@@ -17,6 +17,7 @@ from dheads_cli.data.augment_frames import Changes, changed, random_changes, wit
 from dheads_cli.data.batch import Batch
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.clip_memory import CachedClip, ClipMemory
+from dheads_cli.data.controls import controls_of
 from dheads_cli.data.embedding_cache import EmbeddingCache
 from dheads_cli.data.hearing import Hearing, Versions
 from dheads_cli.data.mouth_box import MOUTH, mouth_mask
@@ -50,6 +51,8 @@ class Views:
     rollout_share: float = 0.0
     rollout_frames: int = 0
     rollout_from_step: int = 0
+    controls: tuple[str, ...] = ()
+    control_drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Drawn:
         changes: what is still to be done to all its pictures and the mask.
         windows: sound of the target, then of each frame of a rollout, and the window's places in it.
         exists: whether the clip has each frame of a rollout.
+        controls: of the target, then of each frame of a rollout, [n_controls] each.
     """
 
     pictures: NDArray[np.uint8]
@@ -69,6 +73,7 @@ class Drawn:
     changes: Changes
     windows: list[tuple[Tensor, list[int]]]
     exists: list[bool]
+    controls: list[NDArray[np.float32]]
 
 
 class TrainingSet:
@@ -170,6 +175,7 @@ class TrainingSet:
         frames, mouth_mask = self._pictures(drawn)
         audio, *start_audio = (torch.stack(each) for each in zip(*map(_sounds, drawn), strict=True))
         index, *start_index = (torch.tensor(each) for each in zip(*map(_places, drawn), strict=True))
+        controls = [torch.from_numpy(np.stack(each)) for each in zip(*(each.controls for each in drawn), strict=True)]
         shown = 2 + self.views.n_motion_frames
         return Batch(
             x_0=frames[0],
@@ -183,6 +189,8 @@ class TrainingSet:
             start_audio=start_audio,
             start_index=[] if self.frozen else start_index,
             start_exists=torch.tensor([sample.exists for sample in drawn]) if n_drawn else None,
+            controls=controls[0] if controls else None,
+            start_controls=controls[1:],
         )
 
     def _pictures(self, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
@@ -217,7 +225,8 @@ class TrainingSet:
         places = [k, identity, *(identity if i is None else i for i in shown)]
         pictures, faces = clip.frames[places], clip.landmarks[places]
         is_identity = [False, True, *(i is None for i in shown)]
-        if clip.photo is not None and rng.random() < PHOTO_SHARE:
+        is_photo = clip.photo is not None and rng.random() < PHOTO_SHARE
+        if clip.photo is not None and is_photo:
             pictures[is_identity], faces[is_identity] = clip.photo
         if views.mouth_warp:
             pictures[is_identity] = with_other_mouth(pictures[1], faces[1][MOUTH], views.mouth_warp, rng)
@@ -227,13 +236,31 @@ class TrainingSet:
         n_versions = self.hearing.versions.n
         version = int(rng.integers(1 + n_versions)) if n_versions else 0
         sound, drawn = self.sound(ref, version, clip), range(k - n_drawn, k)
+        withheld = rng.random(len(views.controls)) < views.control_drop  # the last draw: the others stay as they are
+        controls: list[NDArray[np.float32]] = []
+        if views.controls:
+            head = clip.photo_head if is_photo else clip.eyes_and_head.head[identity]
+            controls = [self._controls(clip, max(i, 0), head, changes.flipped, withheld) for i in (k, *drawn)]
         return Drawn(
             pictures,
             mouth_mask(clip.landmarks[k], self.size, views.mouth_margin),
             changes,
             windows=[self._window(sound, max(i, 0), n_frames) for i in (k, *drawn)],
             exists=[i >= 0 for i in drawn],
+            controls=controls,
         )
+
+    def _controls(
+        self,
+        clip: CachedClip,
+        k: int,
+        identity_head: NDArray[np.float32],
+        flipped: bool,
+        withheld: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        """Controls of frame k [n_controls], NaN in those that are withheld."""
+        values = controls_of(self.views.controls, clip.eyes_and_head, k, identity_head, flipped=flipped)
+        return np.concatenate([value * (np.nan if drop else 1) for value, drop in zip(values, withheld, strict=True)])
 
     def _window(self, sound: Tensor, k: int, n_frames: int) -> tuple[Tensor, list[int]]:
         indices = window_indices(k, n_frames, self.views.audio_context)

@@ -14,9 +14,15 @@ EYES = (36, 42)  # the first of each eye's six points: outer corner, two above, 
 
 
 def eye_aspect_ratio(landmarks: Landmarks) -> NDArray[np.float64]:
-    """Mean over both eyes of the mean height over the width; [F, 68, 2] -> float64 [F], NaN without a face.
+    """Mean of both eyes' aspect ratios; [F, 68, 2] -> float64 [F], NaN without a face."""
+    mean: NDArray[np.float64] = np.mean(eye_aspect_ratios(landmarks), axis=1)
+    return mean
 
-    Soukupova and Cech 2016, "Real-time eye blink detection using facial landmarks".
+
+def eye_aspect_ratios(landmarks: Landmarks) -> NDArray[np.float64]:
+    """Mean height over width of the eye on the picture's left and of that on its right; [F, 68, 2] -> float64 [F, 2].
+
+    Soukupova and Cech 2016, "Real-time eye blink detection using facial landmarks". NaN without a face.
     """
     ratios = []
     for first in EYES:
@@ -26,5 +32,4 @@ def eye_aspect_ratio(landmarks: Landmarks) -> NDArray[np.float64]:
         heights = np.linalg.norm(upper_1 - lower_1, axis=1) + np.linalg.norm(upper_2 - lower_2, axis=1)
         width = np.linalg.norm(outer - inner, axis=1)
         ratios.append(heights / (2 * np.where(width > 0, width, np.nan)))
-    mean: NDArray[np.float64] = np.mean(ratios, axis=0)
-    return mean
+    return np.stack(ratios, axis=1)

@@ -109,6 +109,7 @@ def build_unet(settings: Model, conditioning: Conditioning, audio_dim: int) -> U
             conditioning=conditioning,
             motion_noise_per_frame=settings.motion_noise_per_frame,
             detail_channels=settings.detail_channels,
+            n_controls=settings.n_controls,
         )
     except ValueError as error:
         raise DheadsError(f"model: {error}") from error
@@ -131,6 +132,7 @@ def random_inputs(settings: Model, audio_dim: int, batch: int, device: torch.dev
         randn(batch, n_motion, settings.size, settings.size),
         randn(batch, 2 * settings.audio_context + 1, audio_dim),
         torch.rand(levels, generator=draws, device="cpu").to(device) if settings.noised_motion else None,
+        randn(batch, settings.n_controls) if settings.n_controls else None,
     )
 
 

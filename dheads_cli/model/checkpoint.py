@@ -122,7 +122,8 @@ def load_weights(
 ) -> tuple[Path, dict[str, Any], AnyRecipe]:
     """Put a checkpoint's weights, the moving average, in those of a model of the same task that is to be trained.
 
-    Those of a model for smaller frames grow where they can (growth.py), and parts that begin as nothing may be absent.
+    Those of a model for smaller frames, or with fewer controls, grow where they can (growth.py), and parts that begin
+    as nothing may be absent.
 
     Args:
         reference: checkpoint file, run folder, or a shipped model's name.
@@ -138,14 +139,14 @@ def load_weights(
     path = find_checkpoint(reference)
     tensors, info = load_tensors(path)
     before = recipe_in(info, path)
-    if isinstance(before, Recipe) and isinstance(recipe, Recipe):
-        tensors = grown(tensors, before.model, recipe.model)
     expected = {
         f"{prefix}.{name}": each for prefix, module in modules.items() for name, each in module.state_dict().items()
     }
     tensors |= {
         name: each for name, each in expected.items() if name.startswith(ADDED_PARTS) and name not in tensors
     }
+    if isinstance(before, Recipe) and isinstance(recipe, Recipe):
+        tensors = grown(tensors, before.model, recipe.model, expected)
     for name in sorted(expected.keys() | tensors.keys()):
         there, here = tensors.get(name), expected.get(name)
         if there is None or here is None or there.shape != here.shape:

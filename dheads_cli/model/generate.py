@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -98,7 +99,13 @@ class Drawer:
 
     @torch.inference_mode()
     def __call__(
-        self, identity: Tensor, past: Past, audio_window: Tensor, noise: Noise, frame_noise: Noise | None = None
+        self,
+        identity: Tensor,
+        past: Past,
+        audio_window: Tensor,
+        noise: Noise,
+        frame_noise: Noise | None = None,
+        controls: Tensor | None = None,
     ) -> Tensor:
         """Draw one frame [B, 3, H, W] in [-1, 1].
 
@@ -108,6 +115,8 @@ class Drawer:
             audio_window: [B, K, D].
             noise: source of all random draws: x_T first, then the motion frames' noise, then the sampler's.
             frame_noise: source of x_T; None is `noise`.
+            controls: what the frame is to show [B, n_controls], NaN where that is left to the network; None leaves all
+                to it.
         """
         unet, guidance, device = self.unet, self.guidance, identity.device
         x_t, steps = (frame_noise or noise)(tuple(identity.shape)), self.schedule
@@ -117,7 +126,7 @@ class Drawer:
         shown = list(past.motion)
         if self._is_stabilized(past):
             shown[0] = identity
-        alone = Conditions(identity, shown, audio_window)
+        alone = Conditions(identity, shown, audio_window, controls)
         given = guidance.passes(alone)
         motion_frames = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         noised, per_frame = self.continuity.motion_noise, unet.motion_noise_per_frame
@@ -134,7 +143,7 @@ class Drawer:
             step = torch.full((n,), t, device=device)
             levels = None if level is None else level[:n]
             with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
-                output = unet(x_t, step, seen.identity, motion_frames[:n], seen.audio, levels)
+                output = unet(x_t, step, seen.identity, motion_frames[:n], seen.audio, levels, seen.controls)
             abar = self.schedule.alpha_cumprod_at(t).to(device)
             denoised = PREDICTIONS[self.prediction](output, x_t, abar, seen.identity)
             return guidance.combined(denoised) if guided else denoised
@@ -161,6 +170,7 @@ def generate(
     guidance: Guidance | None = None,
     motion_before: Sequence[Tensor] | None = None,
     precision: torch.dtype = torch.float32,
+    controls: Iterable[Tensor | None] | None = None,
 ) -> Iterator[Tensor]:
     """Draw the frames of B clips side by side.
 
@@ -170,13 +180,14 @@ def generate(
         audio_windows: one [B, K, D] for each frame.
         noise, frame_noise: see Drawer.
         motion_before: the m_x frames before the first, oldest first, M x [B, 3, H, W]; None is the identity frame.
+        controls: one [B, n_controls] for each frame, see Drawer; None leaves all to the network.
 
     Yields:
         One frame of each clip [B, 3, H, W] in [-1, 1], as soon as it is drawn.
     """
     drawer = Drawer(unet, schedule, sampler, prediction, continuity, guidance or Guidance(), precision)
     past = drawer.begin(identity) if motion_before is None else Past(tuple(motion_before))
-    return draw_all(drawer, identity, past, audio_windows, noise, frame_noise)
+    return draw_all(drawer, identity, past, audio_windows, noise, frame_noise, controls)
 
 
 def draw_all(
@@ -186,10 +197,11 @@ def draw_all(
     audio_windows: Iterable[Tensor],
     noise: Noise,
     frame_noise: Noise | None = None,
+    controls: Iterable[Tensor | None] | None = None,
 ) -> Iterator[Tensor]:
     """Draw frame after frame, see generate."""
-    for audio_window in audio_windows:
-        frame = drawer(identity, past, audio_window, noise, frame_noise)
+    for audio_window, told in zip(audio_windows, controls or repeat(None)):  # noqa: B905 (controls may be endless)
+        frame = drawer(identity, past, audio_window, noise, frame_noise, told)
         past = past.then(frame)
         yield frame
 

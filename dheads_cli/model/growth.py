@@ -2,7 +2,8 @@
 
 A network whose patches are n times as wide on frames n times as wide has the same inside: only its first convolution
 sees, and its last one draws, n x n pixels for each one before. (Karras et al. 2018 grow by layers; nothing is added
-here.) And a network that is told one level of noise for all motion frames begins one that is told each frame's.
+here.) And a network that is told one level of noise for all motion frames begins one that is told each frame's, one
+without controls or with some begins one with more.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dheads_cli.recipe_model import Model
+from dheads_cli.recipe_model import CONTROL_DIMS, Model
 
 FIRST, LAST = "unet.input_blocks.0.0.weight", ("unet.out.2.weight", "unet.out.2.bias")
 NOISE_LEVEL = "unet.motion_noise_embed.0.weight"
+CONTROLS, CONTROL_INPUT = "unet.control_embed.", "unet.control_embed.0.weight"
 
 
 def growth_of(before: Model, after: Model) -> int:
@@ -25,12 +27,15 @@ def growth_of(before: Model, after: Model) -> int:
     return factor if fits and factor > 1 else 1
 
 
-def grown(tensors: Mapping[str, Tensor], before: Model, after: Model) -> dict[str, Tensor]:
+def grown(
+    tensors: Mapping[str, Tensor], before: Model, after: Model, fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """A checkpoint's tensors of `before` as the beginning of `after`; unchanged where that takes no growth.
 
     On wider frames, the network sees each block of factor x factor pixels by its mean, and draws them all alike: on
     frames that are constant in each block it gives what the small one gives on frames with one pixel for each block.
-    Told a level of noise for each motion frame, it takes their mean: with equal levels it gives what it gave.
+    Told a level of noise for each motion frame, it takes their mean: with equal levels it gives what it gave. Controls
+    that it did not have change nothing at first: `fresh` has the untrained weights of `after`, whose controls do not.
     """
     grown = dict(tensors)
     factor = growth_of(before, after)
@@ -41,7 +46,21 @@ def grown(tensors: Mapping[str, Tensor], before: Model, after: Model) -> dict[st
     if after.motion_noise_per_frame and not before.motion_noise_per_frame and NOISE_LEVEL in tensors:
         n_frames = after.n_motion_frames
         grown[NOISE_LEVEL] = torch.cat([tensors[NOISE_LEVEL] / n_frames] * n_frames, dim=1)
+    if after.controls and not before.controls:
+        grown |= {name: tensor for name, tensor in fresh.items() if name.startswith(CONTROLS)}
+    elif set(before.controls) < set(after.controls) and CONTROL_INPUT in tensors:
+        known = {place: column for column, place in enumerate(_control_inputs(before))}
+        weight = tensors[CONTROL_INPUT]
+        columns = [weight[:, known[place]] if place in known else 0 * weight[:, 0] for place in _control_inputs(after)]
+        grown[CONTROL_INPUT] = torch.stack(columns, dim=1)
     return grown
+
+
+def _control_inputs(settings: Model) -> list[tuple[str, str, int]]:
+    """What each input of a network's `control_embed` is: values of all controls, then whether they are given."""
+    return [
+        (kind, name, i) for kind in ("value", "given") for name in settings.controls for i in range(CONTROL_DIMS[name])
+    ]
 
 
 def _widened(weight: Tensor, dim: int, patch_size: int, factor: int) -> Tensor:

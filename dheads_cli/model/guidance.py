@@ -19,11 +19,14 @@ class Conditions:
         identity: x_Id [B, 3, H, W] in [-1, 1].
         motion: the frames before, oldest first, M x [B, 3, H, W]; the identity frame stands for missing ones.
         audio: audio window [B, K, D].
+        controls: eye openness and head turn [B, n_controls], NaN where withheld; None for a model without controls, or
+            withholds all. Nothing takes them away here: batches come with some withheld (`train.control_drop`).
     """
 
     identity: Tensor
     motion: list[Tensor]
     audio: Tensor
+    controls: Tensor | None = None
 
     def without(self, condition: str, dropped: Tensor | None = None) -> Conditions:
         """The conditions without one of them; no weights stand for it, so any network can learn what is left.
@@ -129,6 +132,7 @@ class Guidance:
             torch.cat([each.identity for each in shown]),
             [torch.cat(frames) for frames in zip(*(each.motion for each in shown), strict=True)],
             torch.cat([each.audio for each in shown]),
+            None if given.controls is None else given.controls.repeat(len(shown), 1),
         )
 
     def repeated(self, x: Tensor) -> Tensor:

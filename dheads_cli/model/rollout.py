@@ -47,6 +47,7 @@ class Rollout:
         windows: Sequence[Tensor],
         exists: Tensor,
         noise: Noise,
+        controls: Sequence[Tensor] = (),
     ) -> list[Tensor]:
         """Draw len(windows) frames one after another and give the last m_x, oldest first, M x [B, 3, H, W].
 
@@ -58,10 +59,12 @@ class Rollout:
             windows: audio window of each frame to draw, [B, K, D] each.
             exists: whether the clip has that frame, bool [B, N]; one before its beginning is the identity frame.
             noise: of the draws.
+            controls: of each frame to draw, [B, n_controls] each; none leaves all to the network.
         """
         motion = list(before)
         with evaluating(unet):
-            for window, has_frame in zip(windows, exists.unbind(1), strict=True):
+            told: Sequence[Tensor | None] = controls or [None] * len(windows)
+            for window, has_frame, shown in zip(windows, exists.unbind(1), told, strict=True):
                 frames = generate(
                     unet,
                     schedule,
@@ -73,6 +76,7 @@ class Rollout:
                     noise=noise,
                     motion_before=motion,
                     precision=self.precision,
+                    controls=[shown],
                 )
                 drawn = from_uint8(to_uint8(next(frames)).to(identity.device))
                 motion = [*motion[1:], torch.where(has_frame.view(-1, 1, 1, 1), drawn, identity)]

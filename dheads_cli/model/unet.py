@@ -44,6 +44,8 @@ class UNet(nn.Module):
         n_window: audio embeddings in a window, 2 m_y + 1.
         audio_dim: D.
         conditioning: the component that makes the conditioning layers.
+        n_controls: how many numbers say what the frame is to show besides its speech, such as how open its eyes are.
+            Before training they change nothing.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class UNet(nn.Module):
         conditioning: Conditioning,
         motion_noise_per_frame: bool = False,
         detail_channels: int = 0,
+        n_controls: int = 0,
     ) -> None:
         super().__init__()
         self.channels, self.patch_size = channels, patch_size
@@ -135,6 +138,10 @@ class UNet(nn.Module):
             self.detail = Detail(
                 frame_channels * (patch_size // 2) ** 2, width, detail_channels, out_channels // 4, blocks
             )
+        self.n_controls = n_controls
+        self.control_embed = _mlp(2 * n_controls, time_dim) if n_controls else None  # last: other weights stay the same
+        if self.control_embed is not None:
+            zeroed(self.control_embed[-1])
 
     def forward(
         self,
@@ -144,6 +151,7 @@ class UNet(nn.Module):
         motion_frames: Tensor,
         audio_window: Tensor,
         motion_noise: Tensor | None = None,
+        controls: Tensor | None = None,
     ) -> Tensor:
         """Run the network.
 
@@ -155,6 +163,8 @@ class UNet(nn.Module):
             audio_window: y_Motion, oldest first [B, K, D].
             motion_noise: sigma of the noise on the motion frames [B], or of each of them [B, M] where
                 motion_noise_per_frame; None is 0. Only where noised_motion.
+            controls: what the frame is to show [B, n_controls], NaN where that is left to the network; None leaves all
+                to it. Only where n_controls.
 
         Returns:
             [B, 3 or 6, H, W]: the prediction and, where the variance is learned, nu.
@@ -165,6 +175,11 @@ class UNet(nn.Module):
             level = t.new_zeros(shape) if motion_noise is None else motion_noise * 1000
             levels = sinusoidal_embedding(level.flatten(), self.channels).view(len(t), -1)  # frames side by side
             time = time + self.motion_noise_embed(levels.to(x_t.dtype))
+        if self.control_embed is not None:
+            values = t.new_full((len(t), self.n_controls), math.nan, dtype=x_t.dtype) if controls is None else controls
+            given = ~values.isnan()
+            told = torch.cat([values.nan_to_num(0.0), given.to(values.dtype)], dim=1)  # [B, 2 n_controls]
+            time = time + self.control_embed(told.to(x_t.dtype))
         audio = self.audio_embed(audio_window)
         shown = (motion_frames, identity_frame) if self.identity_last else (identity_frame, motion_frames)
         frames = torch.cat([x_t, *shown], dim=1)

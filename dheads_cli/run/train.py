@@ -150,6 +150,8 @@ def training_set(
         rollout_share=settings.rollout_share if augmented else 0.0,  # the validation loss means the same for all
         rollout_frames=settings.rollout_frames,
         rollout_from_step=settings.rollout_from_step,
+        controls=tuple(recipe.model.controls),
+        control_drop=settings.control_drop if augmented else 0.0,  # likewise
     )
     frozen = "audio_encoder" not in parts.trained_modules()
     versions = versions_of(recipe) if augmented else Versions()

@@ -62,7 +62,8 @@ class TrainingLoss:
         eps = part.randn(batch.x_0.shape, generator).to(self.device)
         x_0, identity = batch.x_0.to(self.device), batch.identity.to(self.device)
         audio = self.hear(batch.audio, batch.audio_index)
-        given = Conditions(identity, self.motion_frames(batch, identity, noise_seed, part), audio)
+        controls = None if batch.controls is None else batch.controls.to(self.device)
+        given = Conditions(identity, self.motion_frames(batch, identity, noise_seed, part), audio, controls)
         given = self.dropout(given, part.uniform(generator))
         motion = stack_motion(given.motion, given.identity, unet.grayscale_motion)
         level = None
@@ -75,7 +76,9 @@ class TrainingLoss:
             motion = add_noise(motion, level, noise)
         x_t = q_sample(schedule, x_0, t, eps)
         with self.autocast():
-            output = (self.network or unet)(x_t, t.to(self.device), given.identity, motion, given.audio, level)
+            output = (self.network or unet)(
+                x_t, t.to(self.device), given.identity, motion, given.audio, level, given.controls
+            )
         mask = batch.mouth_mask.to(self.device)
         losses = training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
         self.timesteps.observe(t, losses["loss"].detach())
@@ -99,6 +102,7 @@ class TrainingLoss:
             windows,
             batch.start_exists.to(self.device),
             lambda shape: part.randn(torch.Size(shape), own).to(self.device),
+            [each.to(self.device) for each in batch.start_controls],
         )
 
     def hear(self, audio: Tensor, audio_index: Tensor | None) -> Tensor:
