@@ -57,7 +57,7 @@ def synthesize_clip(pair: ClipSource, preprocess: Preprocess, settings: Synthesi
     except UnusableClip as unusable:
         return unusable
     except DheadsError as error:
-        return UnusableClip("photo not readable", str(error))
+        return UnusableClip("photo: not readable", str(error))
 
 
 def _draw(pair: Pair, preprocess: Preprocess, settings: Synthesis) -> StoredClip:
