@@ -20,6 +20,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.files import write_atomically
 
 MANIFEST = "samples.jsonl"
+PHOTO = -1  # as `identity_frame`: the photo of a synthetic speaker
 SETTINGS = "sample.yaml"
 
 Kind = Literal["synced", "shuffled"]
@@ -38,7 +39,7 @@ class SampleRow:
         corpus: preprocessed folder of the reference, absolute or relative to the working directory.
         clip_id: real clip that lent the identity frame, and that the generated one is compared with.
         audio_clip_id: real clip whose speech was heard; another than `clip_id` where the audio was shuffled.
-        identity_frame: index of the identity frame in `clip_id`.
+        identity_frame: index of the identity frame in `clip_id`; PHOTO: the photo of a synthetic speaker.
         seed: of the random draws.
         kind: "synced" with the clip's own speech, "shuffled" with another's.
     """

@@ -32,6 +32,11 @@ class StoredClip:
     photo: NDArray[np.uint8] | None = None  # [H, W, 3] RGB: a photo of the speaker, aligned as the frames are
 
 
+def first_identity(clip: StoredClip) -> NDArray[np.uint8]:
+    """The identity frame to draw a clip from: its photo, where it has one, else its first frame."""
+    return clip.frames[0] if clip.photo is None else clip.photo
+
+
 def encode_sample(clip: StoredClip) -> dict[str, bytes]:
     """The bytes of a clip's members, by extension; there is no photo.png where the clip has no photo."""
     landmarks = io.BytesIO()

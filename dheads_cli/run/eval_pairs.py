@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dheads_cli.data.media import read_audio, read_video
-from dheads_cli.data.samples import SampleRow, partners
+from dheads_cli.data.samples import PHOTO, SampleRow, partners
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.stored_clip import StoredClip
 from dheads_cli.errors import DheadsError, UnusableClip
@@ -269,6 +269,8 @@ def sound_of(path: Path, start: float) -> Sound | None:
 
 
 def _identity_frame(row: SampleRow, real: StoredClip) -> NDArray[np.uint8]:
+    if row.identity_frame == PHOTO and real.photo is not None:
+        return real.photo
     if not 0 <= row.identity_frame < len(real.frames):
         raise DheadsError(
             f"sample {row.id}: {row.clip_id} has no frame {row.identity_frame}; make it again with `dheads sample`."

@@ -20,8 +20,9 @@ from dheads_cli import console
 from dheads_cli.data.manifest import MANIFEST as CORPUS_MANIFEST
 from dheads_cli.data.media import VideoWriter
 from dheads_cli.data.provenance import made_here
-from dheads_cli.data.samples import MANIFEST, SampleRow, partners, write_samples, write_settings
+from dheads_cli.data.samples import MANIFEST, PHOTO, SampleRow, partners, write_samples, write_settings
 from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.data.stored_clip import first_identity
 from dheads_cli.errors import DheadsError
 from dheads_cli.files import remove_parts, sha256_of, write_atomically
 from dheads_cli.model.build import choose_device
@@ -63,7 +64,7 @@ def sample(
     sets: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Make a clip for each clip of a split: its first frame is the identity, its sound the speech.
+    """Make a clip for each clip of a split: its first frame, or a synthetic speaker's photo, and its sound.
 
     Args:
         run: run folder, checkpoint, or the name of a shipped model.
@@ -156,7 +157,7 @@ def plan(corpus: Corpus, split: str, speaker: str | None, limit: int | None, shu
             corpus=str(corpus.folder),
             clip_id=face.id,
             audio_clip_id=sound.id,
-            identity_frame=0,
+            identity_frame=PHOTO if face.synthetic else 0,
             seed=seed * 1_000_003 + number,
             kind=kind,
         )
@@ -227,7 +228,7 @@ def draw(
             f"{corpus.folder}: its sound has {rate} Hz, but {recipe.name} hears {parts.audio_encoder.sample_rate}: "
             "preprocess again with that preprocess.sample_rate"
         )
-    identity = np.stack([face.frames[job.row.identity_frame] for job, face in zip(jobs, faces, strict=True)])
+    identity = np.stack([first_identity(face) for face in faces])
     frames = draw_spoken(recipe, parts, settings, identity, waves, lengths, fps, [job.row.seed for job in jobs])
     with ExitStack() as stack:
         writers = [

@@ -19,7 +19,7 @@ from dheads_cli.data.mouth import MIN_FRAMES, mouth_opening, pearson
 from dheads_cli.data.provenance import made_here
 from dheads_cli.data.samples import partners
 from dheads_cli.data.shards import ClipRef, Corpus
-from dheads_cli.data.stored_clip import StoredClip
+from dheads_cli.data.stored_clip import StoredClip, first_identity
 from dheads_cli.files import write_atomically
 from dheads_cli.model.build import Parts, build_component
 from dheads_cli.model.speech import samples_of
@@ -92,7 +92,7 @@ class Watch:
                 self.recipe,
                 self.parts,
                 self.settings,
-                np.stack([clip.frames[0] for clip in chosen]),
+                np.stack([first_identity(clip) for clip in chosen]),
                 sounds[first : first + at_once],
                 [n_frames] * len(chosen),
                 clips[0].fps,
