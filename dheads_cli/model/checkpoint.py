@@ -146,6 +146,12 @@ def load_weights(
         name: each for name, each in expected.items() if name.startswith(ADDED_PARTS) and name not in tensors
     }
     if isinstance(before, Recipe) and isinstance(recipe, Recipe):
+        if before.model.audio_encoder != recipe.model.audio_encoder:  # what takes another width of it begins anew
+            tensors |= {
+                name: each
+                for name, each in expected.items()
+                if name.startswith("unet.audio_embed.") and name in tensors and tensors[name].shape != each.shape
+            }
         tensors = grown(tensors, before.model, recipe.model, expected)
     for name in sorted(expected.keys() | tensors.keys()):
         there, here = tensors.get(name), expected.get(name)
