@@ -179,8 +179,8 @@ def test_a_stream_that_ends_early_can_be_read(wild: Path) -> None:
     words = ["animate", str(FACE), str(TALK), "-o", "-", "--model", str(wild), "--quiet"]
     ended = subprocess.run([sys.executable, "-m", "dheads_cli", *words], capture_output=True, check=False)
     assert ended.returncode == 2
-    with av.open(io.BytesIO(ended.stdout)) as container:
-        n_frames = sum(1 for _ in container.decode(video=0))
+    with av.open(io.BytesIO(ended.stdout), "r") as container:
+        n_frames = len(list(container.decode(video=0)))
     assert 0 < n_frames < 15
 
 
