@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHARPNESS_PX, EVERY = 64, 5  # crops are looked at in this size, one in so many frames
 SILENCE_DBFS, GATE_DB = -70.0, 10.0
+FLOOR_SHARE, ABOVE_FLOOR_DB = 0.1, 6.0  # speech rises above its softest frames; noise and music with one level do not
 CLIPPED_LEVEL = 0.99  # of full scale
 
 
@@ -105,3 +106,15 @@ def level_of(powers: Sequence[float]) -> float:
     if not len(heard):
         return SILENCE_DBFS
     return float(10 * np.log10(heard[heard > heard.mean() * 10 ** (-GATE_DB / 10)].mean()))
+
+
+def spoken_frames(powers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which frames of a sound are loud speech: bool [F] from each frame's power [F].
+
+    They are those that level_of counts, as far as they are 6 dB above the softest tenth of all frames.
+    """
+    heard = powers > 10 ** (SILENCE_DBFS / 10)
+    if not heard.any():
+        return heard
+    floor = np.quantile(powers, FLOOR_SHARE) * 10 ** (ABOVE_FLOOR_DB / 10)
+    return np.asarray(heard & (powers > max(powers[heard].mean() * 10 ** (-GATE_DB / 10), floor)))

@@ -14,7 +14,7 @@ from dheads_cli.errors import DheadsError
 from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
-from dheads_cli.run.animate_clip import Clip, Drawing, clip_of, identity_of, ready
+from dheads_cli.run.animate_clip import Drawing, clip_of, identity_of, ready
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, alone_at, n_left
@@ -108,7 +108,7 @@ def animate(
             for window in drawing.windows():
                 drawing.take(artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
                 bar.advance(1)
-    return report(clip, recipe, drawing.n_before, time.monotonic() - began)
+    return report(drawing, recipe, time.monotonic() - began)
 
 
 def progress_of(drawing: Drawing, previews: Sequence[Preview]) -> AbstractContextManager[console.Bar]:
@@ -132,15 +132,15 @@ def tell_of_kept(drawing: Drawing, resume: bool) -> None:
         )
 
 
-def report(clip: Clip, recipe: Recipe, n_before: int, took_s: float) -> dict[str, Any]:
+def report(drawing: Drawing, recipe: Recipe, took_s: float) -> dict[str, Any]:
     """Tell people and scripts what was made.
 
     Args:
-        clip: the clip.
+        drawing: the clip, drawn.
         recipe: of the model.
-        n_before: frames that another run had drawn.
-        took_s: what the others took.
+        took_s: what the frames took that no other run had drawn.
     """
+    clip, n_before = drawing.clip, drawing.n_before
     out, n_frames, n_drawn = clip.out, clip.recording.n_frames, clip.recording.n_frames - n_before
     seconds = n_frames / recipe.preprocess.fps
     made = {
@@ -153,9 +153,9 @@ def report(clip: Clip, recipe: Recipe, n_before: int, took_s: float) -> dict[str
         "took_s": round(took_s, 2),
         "frames_per_s": round(n_drawn / took_s, 2),
         "frames_before": n_before,
+        **drawing.checks.facts,
     }
-    place = "the stream" if out == outputs.STDOUT else out
-    console.info(f"{place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_drawn / took_s:.1f} frames/s)")
+    console.info(f"{clip.place}: {seconds:.2f} s of video in {took_s:.1f} s ({n_drawn / took_s:.1f} frames/s)")
     console.result(made)
     return made
 

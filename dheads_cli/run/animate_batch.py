@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ class Outcome:
         job: the job.
         done: whether the video is there.
         note: "was there already", or why it failed.
+        facts: what was measured of its frames, see animate_checks.Checks; empty where none was drawn.
     """
 
     job: Job
     done: bool = False
     note: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
@@ -184,6 +186,7 @@ class Slot:
         try:
             yield
             self._outcome.done = self.window is None
+            self._outcome.facts = self.drawing.checks.facts if self._outcome.done else {}
         except DheadsError as error:
             self.window, self._outcome.note = None, f"failed: {error}"
             console.warn(f"{self._outcome.job.out} failed: {error}")
@@ -250,7 +253,8 @@ def report(outcomes: Sequence[Outcome], n_drawn: int, took_s: float) -> dict[str
     console.table("", ["line", "out", "video", "remark"], rows, footer)
     made = {
         "jobs": [
-            {"line": each.job.line, "out": each.job.out, "done": each.done, "remark": each.note} for each in outcomes
+            {"line": each.job.line, "out": each.job.out, "done": each.done, "remark": each.note, **each.facts}
+            for each in outcomes
         ],
         "frames": n_drawn,
         "took_s": round(took_s, 2),

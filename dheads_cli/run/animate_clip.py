@@ -25,6 +25,7 @@ from dheads_cli.model.generate import Drawer, NoiseStreams, from_uint8, to_uint8
 from dheads_cli.model.speech import spoken_windows
 from dheads_cli.recipe import Sample
 from dheads_cli.recipe_section import Component
+from dheads_cli.run.animate_checks import BrokenUp, Checks
 from dheads_cli.run.frames import Quality, chosen_settings, drawer_of
 from dheads_cli.run.identity import Identity, find_face, read_identity
 from dheads_cli.run.kept_frames import Inputs, KeptFrames
@@ -105,6 +106,11 @@ class Clip:
     size: tuple[int, int]
     inputs: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def place(self) -> str:
+        """The video's place, for what is said."""
+        return "the stream" if self.out == outputs.STDOUT else self.out
+
     def made_by(self, artist: Artist) -> Provenance:
         """What the video says of itself."""
         return made_here(artist.trained.recipe.name, self.seed, self.inputs)
@@ -177,6 +183,7 @@ class Drawing:
         identity: [1, 3, S, S].
         past: what the next frame is drawn from.
         noise: of the clip.
+        checks: what was measured of its frames.
     """
 
     def __init__(
@@ -199,6 +206,7 @@ class Drawing:
             self.past = self._kept.past
             self.noise.generators[0].set_state(self._kept.noise)
         self.n_before = self.past.n_frames
+        self.checks = Checks(clip.crop, clip.recording, artist.trained.recipe.preprocess.detector)
         self._stack = ExitStack()
 
     def windows(self) -> Iterator[Tensor]:
@@ -218,10 +226,17 @@ class Drawing:
         """The next frame [1, 3, S, S] is drawn."""
         self.past = self.past.then(frame)
         drawn = to_uint8(frame)[0].numpy()
+        self._check(drawn)
         self._video.write(self.clip.show(drawn))
         if self._keeper:
             self._keeper.keep(drawn, self.past, self.noise)
         self._preview(drawn)
+
+    def _check(self, drawn: NDArray[np.uint8]) -> None:
+        try:
+            self.checks.see(drawn)
+        except BrokenUp as error:
+            raise BrokenUp(f"{self.clip.place}: {error}") from None
 
     def _preview(self, drawn: NDArray[np.uint8]) -> None:
         for preview in self._previews:
@@ -241,6 +256,7 @@ class Drawing:
             if self._kept:
                 with console.progress("frames kept", total=self.n_before, unit="frames") as bar:
                     for drawn in self._kept.frames:
+                        self._check(drawn)
                         self._video.write(clip.show(drawn))
                         self._preview(drawn)
                         bar.advance(1)
@@ -255,9 +271,13 @@ class Drawing:
             self._stack.__exit__(kind, error, trace)
             whole = kind is None
         finally:  # the video may fail to end as well, such as on a full disk
-            if self._keeper and self._keeper.n_frames and not whole:
+            if self._keeper and self._keeper.n_frames and isinstance(error, BrokenUp):
+                self._keeper.remove()  # going on would break up again
+            elif self._keeper and self._keeper.n_frames and not whole:
                 console.info(f"{self.clip.out}: {self._keeper.n_frames} frames are kept; --resume goes on with them")
         if whole and self._keeper:
             self._keeper.remove()
+        for doubt in self.checks.doubts if whole else ():
+            console.warn(f"{self.clip.place}: {doubt}")
         for preview in self._previews if whole else ():
             preview.finish()

@@ -67,6 +67,7 @@ class Recording:
         fps: video frames a second.
         n_samples: at `rate`.
         level_dbfs: see quality.speech_level.
+        powers: of each frame, see quality.power_of, float64 [F].
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Recording:
     fps: float
     n_samples: int
     level_dbfs: float
+    powers: NDArray[np.float64]
 
     @property
     def n_frames(self) -> int:
@@ -129,7 +131,7 @@ def listen(path: Path, rate: int, fps: float) -> Recording:
         n_samples, powers = _powers(path, rate, fps, n_samples)
     if (level := level_of(powers)) <= SILENCE_DBFS:
         console.warn(f"{path.name}: nothing is heard in it, so the mouth will hardly move")
-    return Recording(path, rate, fps, n_samples, level)
+    return Recording(path, rate, fps, n_samples, level, np.array(powers))
 
 
 def _powers(path: Path, rate: int, fps: float, n_samples: int) -> tuple[int, list[float]]:
