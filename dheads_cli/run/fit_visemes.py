@@ -59,7 +59,8 @@ def fit_visemes(
 
     Ridge regression from the standardised features of 2 CONTEXT + 1 frames to the landmarks of jaw and lips, each clip
     less its median, in units of the distance of the eyes; every speaker counts the same. Then the map is cut to the
-    `rank` directions in which what it predicts varies most, each scaled to a standard deviation of 1.
+    `rank` directions in which what it predicts varies most, all scaled so that the first has a standard deviation of 1:
+    what varies little is mostly noise.
 
     Args:
         corpus: preprocessed corpus.
@@ -170,7 +171,7 @@ def _solve(sums: Ridge, rank: int, penalty: float) -> tuple[Array, Array]:
     weights = np.linalg.solve(xx + penalty * np.eye(len(xx)), xy)  # [P, Q], of standardised features
     spread, directions = np.linalg.eigh(weights.T @ xx @ weights)  # of the predictions
     spread, directions = spread[::-1][:rank], directions[:, ::-1][:, :rank]
-    cut = weights @ directions / np.sqrt(spread) / scale[:, None]
+    cut = weights @ directions / np.sqrt(spread[0]) / scale[:, None]
     return cut, -x @ cut
 
 
