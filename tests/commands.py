@@ -43,8 +43,11 @@ def dheads(*words: str | Path) -> Ended:
     return Ended(code, stdout.getvalue(), stderr.getvalue())
 
 
-def make_checkpoint(path: Path) -> Path:
-    """A 32 px model with made-up weights: its faces are noisy, and each frame depends on everything it is given."""
+def make_checkpoint(path: Path, spread: float = 0.05) -> Path:
+    """A 32 px model with made-up weights: its faces are noisy, and each frame depends on everything it is given.
+
+    Weights have this standard deviation: at 0 each frame is the identity frame, at 0.2 the noise hides the face.
+    """
     recipe = Recipe.model_validate({
         "name": "small",
         "seed": 3,
@@ -60,7 +63,7 @@ def make_checkpoint(path: Path) -> Path:
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in parts.unet.parameters():
-            parameter.normal_(0, 0.05, generator=random)
+            parameter.normal_(0, spread, generator=random)
     tensors = {
         f"{prefix}.{name}": tensor
         for prefix, module in parts.trained_modules().items()

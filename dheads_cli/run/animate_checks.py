@@ -22,16 +22,16 @@ GRID = 16  # blocks along each side in which pictures are compared: 8 px of a 12
 LOWER_FACE = (0.5, 0.15, 0.85)  # top, left, right as shares of an aligned crop, down to its lower edge: it moves
 WORST_SHARE = 0.05  # of the blocks: a picture breaks up in places
 WINDOW_S = 0.5  # over which the strayed levels are averaged
-# Highest values measured. Drawn by `small`, 3 to 4 s each: 1.9 for 17 photos of 16 people. Real speakers, from the
-# first frame of their own clip: 4.7 for 16 of 18 GRID clips, 11.5 for the two of s5, who moves most; 7 for three of
-# CREMA-D. Vermeer's Girl with a Pearl Earring, which `small` breaks up into coloured blocks: 27 to 37.
+# The highest values measured (docs/MEDIA.md has the table). `small` on 19 frontal photos: 1.8. Real GRID speakers from
+# the first frame of their own clip: 4.7 for 16 clips, 11.5 for the two of s5, who moves most. Vermeer's Girl with a
+# Pearl Earring once it has broken up into coloured blocks: 30 to 45.
 MAX_STRAY = 20.0
 
 EVERY, MAX_LOOKS = 3, 200  # the mouth is looked at in one frame of three, and at most so often in a video
 NEAR_S = 0.2  # before and after loud frames that belong to the speech
 MIN_SPEECH_S = 0.5  # loud frames, together, that a mouth must move for
-# Measured likewise, interocular distances. Mouths that look shut, of six people drawn by `small`: 0.004 to 0.015.
-# Mouths that speak: 0.027 to 0.080 for 12 people drawn by `small`, 0.039 to 0.117 for 23 real clips.
+# Interocular distances. `small` on 19 frontal photos: 0.006 to 0.018 for six mouths that look shut, 0.034 to 0.084 for
+# the other 13. 23 real speakers: 0.037 to 0.118.
 MIN_OPENING_SD = 0.02
 
 
@@ -105,6 +105,10 @@ class MouthCheck:
         self._wanted = set(wanted[:: max(EVERY, -(-len(wanted) // MAX_LOOKS))].tolist())
         self._n_frames, self._openings = 0, list[float]()
 
+    def wants(self, number: int) -> bool:
+        """Whether the frame of this number is looked at."""
+        return number in self._wanted
+
     @cached_property
     def _find(self) -> LandmarkDetector:
         found: LandmarkDetector = build_component("landmark_detectors", self._detector)
@@ -112,7 +116,7 @@ class MouthCheck:
 
     def see(self, drawn: NDArray[np.uint8]) -> None:
         """Look at the next frame, uint8 RGB [S, S, 3], where it is one that is wanted."""
-        if self._n_frames in self._wanted and (faces := self._find.all_faces(drawn)):
+        if self.wants(self._n_frames) and (faces := self._find.all_faces(drawn)):
             self._openings.append(float(mouth_opening(faces[0][None])[0]))
         self._n_frames += 1
 
