@@ -89,6 +89,32 @@ def synthesize(
     )
 
 
+@data_app.command("fit-visemes")
+def fit_visemes(
+    corpus: Annotated[Path, typer.Argument(help="Folder that `dheads preprocess` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Safetensors file to write.")],
+    rank: Annotated[int, typer.Option(min=1, max=62, help="Numbers a frame: how many directions are kept.")] = 8,
+    penalty: Annotated[float, typer.Option(min=0.001, help="Of the squared weights; more generalises further.")] = 3.0,
+    layers: Annotated[str, typer.Option(help="Layers of Whisper's encoder that are averaged, such as 1,2.")] = "2",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of which clips are taken, and how they are augmented.")] = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Fit the linear map of the audio encoder `visemes`: from speech to the positions of lips and jaw.
+
+    A recipe uses it as audio_encoder: {use: visemes, weights: FILE}. It scores the map on the corpus's other splits.
+
+    Example: dheads data fit-visemes data/grid-128 -o visemes.safetensors
+    """
+    from dheads_cli.errors import DheadsError
+    from dheads_cli.run import fit_visemes as run
+
+    chosen = _names(layers)
+    if not chosen or not set(chosen) <= {"1", "2", "3", "4"}:
+        raise DheadsError(f"--layers {layers}: some of 1, 2, 3 and 4, with commas between them.")
+    run.fit_visemes(corpus, out, layers=tuple(map(int, chosen)), rank=rank, penalty=penalty, seed=seed)
+
+
 @data_app.command("stats")
 def data_stats(
     corpus: Annotated[Path, typer.Argument(help="Folder that `dheads preprocess` wrote.")],

@@ -56,6 +56,9 @@ class AudioEncoder(Protocol):
     k + context_frames, because training calls it on short pieces. A frozen one may use the whole window. One that
     remembers more than that is a StatefulAudioEncoder.
 
+    An encoder whose embeddings are the mouth's predicted positions says so with an attribute `predicts_mouth = True`:
+    its response to a click may lie up to three frames beside it, as the mouth's does.
+
     A frozen encoder may say which network it is in a property `weights`: a line with the network, its file, the
     file's checksum and licence. `dheads components` shows it.
     """

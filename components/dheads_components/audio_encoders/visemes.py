@@ -30,6 +30,7 @@ class Visemes(nn.Module):
     """
 
     sample_rate = 16000
+    predicts_mouth = True
 
     def __init__(self, weights: str | None = None, stride_frames: int = 50, context_frames: int = 25) -> None:
         super().__init__()
