@@ -64,6 +64,20 @@ def animate(
     quality: QualityName = None,
     sampler: SamplerText = None,
     motion_noise: MotionNoise = None,
+    blinks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="natural|none|RATE|FILE",
+            help="Blinks: RATE is how many a second, FILE has each frame's openness of the eyes, 0 to 1.",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="still|natural|FILE",
+            help="Head motion: FILE has each frame's yaw,pitch,roll against the photo, degrees.",
+        ),
+    ] = None,
     sets: SampleSets = None,
     trust: Trust = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the newest frame in the terminal.")] = False,
@@ -87,6 +101,11 @@ def animate(
     """
     chosen = component_of("samplers", sampler, "--sampler")
     chosen_quality = quality_of(quality)
+    controls = None
+    if blinks is not None or head is not None:
+        from dheads_cli.run.control_files import ChosenControls
+
+        controls = ChosenControls.of(blinks, head)
     if batch is not None:
         single = {
             "FACE": face, "SPEECH": speech, "-o": out, "--face": face_index, "--frame": frame,
@@ -100,8 +119,8 @@ def animate(
         with ended_by_signals():
             animate_batch(
                 batch, model=model, device=device, seed=seed, sampler=chosen, motion_noise=motion_noise,
-                quality=chosen_quality, sets=sets or [], look=Look(size, paste_back, mark), resume=resume,
-                overwrite=overwrite,
+                quality=chosen_quality, sets=sets or [], controls=controls, look=Look(size, paste_back, mark),
+                resume=resume, overwrite=overwrite,
             )  # fmt: skip
         return
     if face is None or speech is None:
@@ -121,6 +140,7 @@ def animate(
             motion_noise=motion_noise,
             quality=chosen_quality,
             sets=sets or [],
+            controls=controls,
             frame=frame,
             size=size,
             paste_back=paste_back,

@@ -7,7 +7,7 @@ apart: models and components get plain arguments.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -88,6 +88,16 @@ class Guidance(Section):
         return interval
 
 
+MAX_BLINK_RATE, MAX_OPENNESS, MAX_TURN = 2.0, 1.5, 60.0  # blinks a second; of the usual; degrees
+Openness = Annotated[float, Field(ge=0, le=MAX_OPENNESS)]
+Degrees = Annotated[float, Field(ge=-MAX_TURN, le=MAX_TURN)]
+BlinkRate = Annotated[float, Field(ge=0, le=MAX_BLINK_RATE)]
+Eyes = Annotated[list[Openness], Field(min_length=2, max_length=2)]
+Turn = Annotated[list[Degrees], Field(min_length=3, max_length=3)]
+Blinks: TypeAlias = Literal["natural", "none"] | BlinkRate | Annotated[list[Eyes], Field(min_length=1)]
+Head: TypeAlias = Literal["still", "natural"] | Annotated[list[Turn], Field(min_length=1)]
+
+
 class Sample(Section):
     """Drawing videos from a trained model."""
 
@@ -119,6 +129,16 @@ class Sample(Section):
     close_mouth: bool = Field(
         False,
         description="`dheads animate` closes a photo's open mouth first: for models that keep a smile's teeth.",
+    )
+    blinks: Blinks = Field(
+        "natural",
+        description="How the eyes move, where model.controls has eyes: natural (0.3 blinks a second), none, blinks a "
+        "second, or each frame's openness of the eyes on the picture's left and right, 0 closed and 1 open.",
+    )
+    head: Head = Field(
+        "still",
+        description="How the head turns, where model.controls has head: still, natural, or each frame's yaw, pitch and "
+        "roll against the identity frame, degrees.",
     )
     guidance: Guidance = Field(Guidance(), description="Classifier-free guidance, one scale for each condition.")
     speech_dbfs: float | None = Field(
@@ -177,6 +197,21 @@ class Recipe(Section):
                 raise PydanticCustomError("misfit", text, told)
         return sample
 
+    @field_validator("sample")
+    @classmethod
+    def _asks_for_controls_that_are_there(cls, sample: Sample, info: ValidationInfo) -> Sample:
+        model = info.data.get("model")
+        for name, control in CONTROL_OF.items():
+            usual = Sample.model_fields[name].default
+            if model and control not in model.controls and getattr(sample, name) != usual:
+                text = "must be {usual}: model.controls has no {control}"
+                raise PydanticCustomError(
+                    "misfit", text, {"usual": usual, "control": control, "below": ("sample", name)}
+                )
+        return sample
+
+
+CONTROL_OF = {"blinks": "eyes", "head": "head"}  # setting of `sample` -> the one of model.controls that it takes
 
 # Which registry group a component of each recipe path comes from.
 COMPONENT_PATHS: dict[str, str] = {

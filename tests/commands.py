@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def dheads(*words: str | Path) -> Ended:
     return Ended(code, stdout.getvalue(), stderr.getvalue())
 
 
-def make_checkpoint(path: Path, spread: float = 0.05) -> Path:
+def make_checkpoint(path: Path, spread: float = 0.05, controls: Sequence[str] = ()) -> Path:
     """A 32 px model with made-up weights: its faces are noisy, and each frame depends on everything it is given.
 
     Weights have this standard deviation: at 0 each frame is the identity frame, at 0.2 the noise hides the face.
@@ -54,7 +55,7 @@ def make_checkpoint(path: Path, spread: float = 0.05) -> Path:
         "model": {
             "size": 32, "channels": 32, "channel_mult": [1, 1], "n_res_blocks": 1, "head_dim": 32,
             "prediction": "identity_residual", "learned_variance": False,
-            "audio_encoder": {"use": "logmel", "embed_dim": 8},
+            "audio_encoder": {"use": "logmel", "embed_dim": 8}, "controls": list(controls),
         },
         "train": {"precision": "float32"},
         "sample": {"sampler": {"use": "ddim", "steps": 2, "eta": 1.0}},
@@ -64,6 +65,8 @@ def make_checkpoint(path: Path, spread: float = 0.05) -> Path:
     with torch.no_grad():
         for parameter in parts.unet.parameters():
             parameter.normal_(0, spread, generator=random)
+        for parameter in parts.unet.control_embed.parameters() if parts.unet.control_embed else ():
+            parameter.normal_(0, 1.0, generator=random)
     tensors = {
         f"{prefix}.{name}": tensor
         for prefix, module in parts.trained_modules().items()

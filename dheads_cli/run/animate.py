@@ -15,6 +15,7 @@ from dheads_cli.recipe import Recipe
 from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Drawing, clip_of, identity_of, ready
+from dheads_cli.run.control_files import ChosenControls
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.identity import write_crop
 from dheads_cli.run.kept_frames import SAVE_EVERY_S, alone_at, n_left
@@ -37,6 +38,7 @@ def animate(
     motion_noise: float | None = None,
     quality: Quality = "normal",
     sets: Sequence[str] = (),
+    controls: ChosenControls | None = None,
     size: int | None = None,
     paste_back: bool = False,
     crop_preview: Path | None = None,
@@ -62,6 +64,7 @@ def animate(
         motion_noise: None is the recipe's.
         quality: which of the recipe's samplers: a quick one, the usual one, or the best.
         sets: `sample.KEY=VALUE` each, in place of the recipe's.
+        controls: blinks and head motion; None are the recipe's.
         size: width and height of the video, px, even; None is 256, or the model's size where that is larger. With
             paste_back, its longer side at most; None is 1280.
         paste_back: put the face back into the whole photo.
@@ -88,7 +91,7 @@ def animate(
     previews: list[Preview] = [TerminalPreview()] if preview else []
     look = Look(size, paste_back, mark)
     look.check()
-    artist = ready(model, device, sampler, motion_noise, sets, quality)
+    artist = ready(model, device, sampler, motion_noise, sets, quality, controls)
     recipe = artist.trained.recipe
     fps, seed = recipe.preprocess.fps, recipe.seed if seed is None else seed
     previews += [GifPreview(preview_gif, fps)] if preview_gif else []
@@ -106,7 +109,8 @@ def animate(
         tell_of_kept(drawing, resume)
         with drawing, progress_of(drawing, previews) as bar:
             for window in drawing.windows():
-                drawing.take(artist.drawer(drawing.identity, drawing.past, window, drawing.noise))
+                told = next(drawing.controls)
+                drawing.take(artist.drawer(drawing.identity, drawing.past, window, drawing.noise, controls=told))
                 bar.advance(1)
     return report(drawing, recipe, time.monotonic() - began)
 

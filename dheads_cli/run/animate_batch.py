@@ -24,6 +24,7 @@ from dheads_cli.recipe_section import Component
 from dheads_cli.run import consent
 from dheads_cli.run.animate_clip import Artist, Clip, Drawing, checksums, clip_of, identity_of, ready
 from dheads_cli.run.animate_jobs import Job, Problems, check_places, lines_done, read_jobs
+from dheads_cli.run.control_files import ChosenControls
 from dheads_cli.run.frames import Quality
 from dheads_cli.run.kept_frames import alone_at, n_left
 from dheads_cli.run.look import Look
@@ -62,6 +63,7 @@ def animate_batch(
     motion_noise: float | None = None,
     quality: Quality = "normal",
     sets: Sequence[str] = (),
+    controls: ChosenControls | None = None,
     look: Look,
     resume: bool = False,
     overwrite: bool = False,
@@ -70,8 +72,8 @@ def animate_batch(
 
     Args:
         path: the CSV file, see animate_jobs.
-        model, device, sampler, motion_noise, quality, sets: see animate. `sample.batch_size` frames are drawn at a
-            time, each of another video.
+        model, device, sampler, motion_noise, quality, sets, controls: see animate. `sample.batch_size` frames are drawn
+            at a time, each of another video.
         seed: of the random draws of jobs that name none; None is the recipe's.
         look: of all videos.
         resume: leave out jobs whose video is there already, made from the same, and go on with those that were
@@ -87,7 +89,7 @@ def animate_batch(
     look.check()
     jobs = read_jobs(path)
     with held(path, f"{path}: another `dheads animate --batch` is making its videos: wait for it, or end it."):
-        artist = ready(model, device, sampler, motion_noise, sets, quality)
+        artist = ready(model, device, sampler, motion_noise, sets, quality, controls)
         recipe, problems = artist.trained.recipe, Problems(path)
         outcomes = {job.line: Outcome(job) for job in jobs}
 
@@ -238,7 +240,9 @@ def draw_side_by_side(slots: Sequence[Slot], drawer: Drawer) -> tuple[Tensor, ..
     windows = torch.cat([slot.window for slot in slots if slot.window is not None])
     past = pasts_side_by_side([drawing.past for drawing in drawings])
     noise = side_by_side([drawing.noise for drawing in drawings])
-    return drawer(identity, past, windows, noise).tensor_split(len(slots))
+    told = [each for each in (next(drawing.controls) for drawing in drawings) if each is not None]
+    controls = torch.cat(told) if told else None
+    return drawer(identity, past, windows, noise, controls=controls).tensor_split(len(slots))
 
 
 def report(outcomes: Sequence[Outcome], n_drawn: int, took_s: float) -> dict[str, Any]:

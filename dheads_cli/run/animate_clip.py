@@ -26,7 +26,8 @@ from dheads_cli.model.speech import spoken_windows
 from dheads_cli.recipe import Sample
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.animate_checks import BrokenUp, Checks
-from dheads_cli.run.frames import Quality, chosen_settings, drawer_of
+from dheads_cli.run.control_files import ChosenControls
+from dheads_cli.run.frames import Quality, chosen_settings, controls_for, drawer_of
 from dheads_cli.run.identity import Identity, find_face, read_identity
 from dheads_cli.run.kept_frames import Inputs, KeptFrames
 from dheads_cli.run.look import Look, Show, way_to_show
@@ -69,6 +70,7 @@ def ready(
     motion_noise: float | None,
     sets: Sequence[str],
     quality: Quality,
+    controls: ChosenControls | None = None,
 ) -> Artist:
     """The model that draws, see animate.
 
@@ -77,7 +79,7 @@ def ready(
     """
     target = choose_device(device)
     trained = load_model(model or registry.load("models", DEFAULT_MODEL)(), target)
-    settings = chosen_settings(trained, sampler, motion_noise, sets, quality)
+    settings = chosen_settings(trained, sampler, motion_noise, sets, quality, controls)
     drawer = drawer_of(trained.recipe, trained.parts, settings)
     return Artist(trained, settings, target, drawer, sha256_of(trained.path))
 
@@ -184,6 +186,7 @@ class Drawing:
         past: what the next frame is drawn from.
         noise: of the clip.
         checks: what was measured of its frames.
+        controls: what each frame that is still to be drawn is to show besides its speech, [1, n_controls].
     """
 
     def __init__(
@@ -206,7 +209,9 @@ class Drawing:
             self.past = self._kept.past
             self.noise.generators[0].set_state(self._kept.noise)
         self.n_before = self.past.n_frames
-        self.checks = Checks(clip.crop, clip.recording, artist.trained.recipe.preprocess.detector)
+        recipe = artist.trained.recipe
+        self.checks = Checks(clip.crop, clip.recording, recipe.preprocess.detector)
+        self.controls = controls_for(recipe, artist.settings, [clip.seed], artist.device, self.n_before)
         self._stack = ExitStack()
 
     def windows(self) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +15,14 @@ from dheads_cli import registry
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, choose_precision
 from dheads_cli.model.checkpoint import Trained
+from dheads_cli.model.control_series import control_series
 from dheads_cli.model.generate import Continuity, Drawer, NoiseStreams, draw_all, from_uint8, to_uint8
 from dheads_cli.model.guidance import Guidance
 from dheads_cli.model.speech import audio_windows, encode_speech
-from dheads_cli.recipe import Recipe, Sample
+from dheads_cli.recipe import CONTROL_OF, Recipe, Sample
 from dheads_cli.recipe_io import overridden
 from dheads_cli.recipe_section import Component
+from dheads_cli.run.control_files import ChosenControls
 
 Quality = Literal["draft", "normal", "best"]
 
@@ -30,6 +33,7 @@ def chosen_settings(
     motion_noise: float | None = None,
     sets: Sequence[str] = (),
     quality: Quality = "normal",
+    controls: ChosenControls | None = None,
 ) -> Sample:
     """The recipe's sampling settings with what the command line chose instead.
 
@@ -39,13 +43,16 @@ def chosen_settings(
         motion_noise: None is the recipe's.
         sets: `sample.KEY=VALUE` each, after the others: `sample.sampler.steps=5` is an option of the sampler chosen.
         quality: which of the recipe's samplers.
+        controls: None are the recipe's.
 
     Raises:
         DheadsError: a setting is wrong, the network was not trained to be told of noise on motion frames, or not
-            without a condition that is to guide it.
+            without a condition that is to guide it, or has not the control that is asked for.
     """
+    asked = {name: value for name, value in vars(controls or ChosenControls()).items() if value is not None}
+    check_controls(trained.recipe, asked)
     sampler = sampler or sampler_for(quality, trained.recipe.sample)
-    chosen: dict[str, Any] = {"sampler": sampler, "motion_noise": motion_noise}
+    chosen: dict[str, Any] = {"sampler": sampler, "motion_noise": motion_noise, **asked}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     sample = trained.recipe.sample.model_copy(update=chosen)
     settings = overridden(trained.recipe.model_copy(update={"sample": sample}), sets, "sample").sample
@@ -71,6 +78,20 @@ def sampler_for(quality: Quality, sample: Sample) -> Component:
         )
     steps = 2 * steps if quality == "best" else min(steps, max(2, steps // 2))
     return Component.model_validate({"use": usual.use, **usual.options, "steps": steps})
+
+
+def check_controls(recipe: Recipe, asked: Iterable[str]) -> None:
+    """Refuse options that ask for a control that the model has not.
+
+    Raises:
+        DheadsError: the first of them.
+    """
+    for name in asked:
+        if CONTROL_OF[name] not in recipe.model.controls:
+            raise DheadsError(
+                f"--{name}: {recipe.name} has no such control (it was trained without model.controls: "
+                f"[{CONTROL_OF[name]}]); leave it out"
+            )
 
 
 def check_motion_noise(recipe: Recipe, motion_noise: float | list[float]) -> None:
@@ -118,7 +139,25 @@ def draw_frames(
     drawer = drawer_of(recipe, parts, settings)
     device = next(parts.unet.parameters()).device
     frame = from_uint8(torch.from_numpy(identity).to(device))
-    return draw_all(drawer, frame, drawer.begin(frame), windows, NoiseStreams(seeds, device))
+    told = controls_for(recipe, settings, seeds, device)
+    return draw_all(drawer, frame, drawer.begin(frame), windows, NoiseStreams(seeds, device), controls=told)
+
+
+def controls_for(
+    recipe: Recipe, settings: Sample, seeds: Sequence[int], device: torch.device, first: int = 0
+) -> Iterator[Tensor | None]:
+    """What the frames of B clips are to show besides their speech, [B, n_controls] each, without end.
+
+    Args:
+        recipe, settings, seeds: see draw_frames.
+        device: where the network is.
+        first: the frame to begin with.
+    """
+    names, fps = recipe.model.controls, recipe.preprocess.fps
+    if not names:
+        return repeat(None)
+    series = [control_series(names, settings.blinks, settings.head, fps, seed) for seed in seeds]
+    return (torch.stack(each).to(device) for each in islice(zip(*series, strict=True), first, None))
 
 
 def drawer_of(recipe: Recipe, parts: Parts, settings: Sample) -> Drawer:

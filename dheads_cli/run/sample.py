@@ -110,6 +110,8 @@ def sample(
         "stabilize_every": settings.stabilize_every,
         "guidance": settings.guidance.model_dump(),
     }
+    if trained.recipe.model.controls:
+        made |= {"blinks": settings.blinks, "head": settings.head}
     decides = {
         **made,
         "settings": settings.model_dump(mode="json"),
