@@ -10,6 +10,11 @@ def tiny() -> Path:
     return Path(__file__).with_name("tiny.safetensors")
 
 
+def small_grid() -> Path:
+    """128 px: grown from tiny, trained on GRID alone; recipes/small-grid.yaml is its last stage."""
+    return Path(__file__).with_name("small-grid.safetensors")
+
+
 def small() -> Path:
-    """128 px, the default: grown from tiny, trained on GRID with recipes/small.yaml."""
+    """128 px, the default: begun with small-grid, trained on GRID and synthetic speakers with recipes/small.yaml."""
     return Path(__file__).with_name("small.safetensors")
