@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from dheads_cli.recipe_section import Fraction, Positive, Section
@@ -53,36 +52,13 @@ class Shards(Section):
     )
 
     @property
-    def paths(self) -> list[Path]:
-        """Folders of all corpora."""
-        return [Path(self.path)]
-
-    @property
     def limits(self) -> dict[str, tuple[float | None, float | None]]:
         """`keep` as plain pairs."""
         return {name: (limits.min, limits.max) for name, limits in self.keep.items()}
 
 
-class Source(Section):
-    """One of several corpora."""
-
-    path: str = Field(description="Folder that `dheads preprocess` or `dheads data synthesize` wrote.")
-    weight: float = Field(1.0, gt=0, description="Samples drawn from it, in proportion to the others' weights.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_path(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
-
-
 class Data(Shards):
     """Which shards a run reads, and how often each speaker is drawn."""
-
-    path: str | list[Source] = Field(  # type: ignore[assignment]  # one corpus for the other tasks
-        "data/grid-64",
-        description="Folder that `dheads preprocess` wrote; or several, as [{path: data/a, weight: 1}, {path: data/b, "
-        "weight: 2}]: each sample's corpus is drawn by the weights. Commands that read one corpus read the first.",
-    )
 
     cache: Literal["lru", "ram"] = Field(
         "lru",
@@ -97,28 +73,3 @@ class Data(Shards):
     speaker_balance: Fraction = Field(
         0.5, description="A speaker with n clips is drawn in proportion to n^(1 - speaker_balance)."
     )
-
-    @property
-    def sources(self) -> list[Source]:
-        """All corpora."""
-        return [Source(path=self.path)] if isinstance(self.path, str) else self.path
-
-    @property
-    def paths(self) -> list[Path]:
-        """Folders of all corpora."""
-        return [Path(source.path) for source in self.sources]
-
-    @property
-    def first(self) -> Path:
-        """The only corpus, or the first of several."""
-        return Path(self.sources[0].path)
-
-    @field_validator("path")
-    @classmethod
-    def _named_once(cls, path: str | list[Source]) -> str | list[Source]:
-        if isinstance(path, str):
-            return path
-        paths = [source.path for source in path]
-        if not paths or len(set(paths)) < len(paths):
-            raise PydanticCustomError("misfit", "must name at least one corpus, and each once")
-        return path

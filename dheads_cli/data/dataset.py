@@ -156,7 +156,7 @@ class TrainingSet:
         per_frame = (one.frames.nbytes + one.landmarks.nbytes + n_sounds * one.sound.nbytes) / len(one.frames)
         return round(per_frame * sum(ref.n_frames for ref in self.clips))
 
-    def batch(self, step: int, size: int, samples: Sequence[int] | None = None) -> Batch:
+    def batch(self, step: int, size: int, samples: range | None = None) -> Batch:
         """The batch of a step, `size` samples, or of these only those with the numbers `samples`.
 
         Clips are drawn with replacement; of each, targets_per_clip targets. Every sample has a random stream of its
@@ -184,7 +184,7 @@ class TrainingSet:
             audio=audio,
             audio_index=None if self.frozen else index,
             mouth_mask=mouth_mask,
-            motion_noise=motion_noise if samples is None else motion_noise[list(samples)],
+            motion_noise=motion_noise if samples is None else motion_noise[samples.start : samples.stop],
             start=list(frames[shown:]),
             start_audio=start_audio,
             start_index=[] if self.frozen else start_index,

@@ -22,7 +22,7 @@ from dheads_cli.run.bench_parts import ROUNDS, Convolutions, Timing, interleave,
 from dheads_cli.run.compiled import compiled
 from dheads_cli.run.device_speed import Call, Clock, flop_of_training, shapes_of
 from dheads_cli.run.encode_ahead import encode_ahead
-from dheads_cli.run.train import sets_of, training_loss, training_set
+from dheads_cli.run.train import training_loss, training_set
 from dheads_cli.run.training_loop import optimise
 from dheads_cli.run.training_loss import TrainingLoss
 from dheads_cli.run.training_state import fresh_state
@@ -56,10 +56,7 @@ def bench_train(
     one = random_inputs(recipe.model, parts.audio_encoder.embed_dim, 1, target)
     flop = size * flop_of_training(parts.unet, one)
     split = recipe.data.train_split
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(recipe.data.first)})})
-    sets = {
-        n: sets_of(training_set(with_targets(recipe, n), parts, split, augmented=True))[0][0] for n in (1, TARGETS)
-    }
+    sets = {n: training_set(with_targets(recipe, n), parts, split, augmented=True) for n in (1, TARGETS)}
     for data in sets.values():  # as training does
         encode_ahead(data, len(data.clips) * (1 + data.hearing.versions.n))
     batch = sets[1].batch(1, size)

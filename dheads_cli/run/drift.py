@@ -105,7 +105,7 @@ def drift(
     folder = out or Path("runs") / recipe.name / "drift"
     if (folder / REPORT).exists() and not overwrite:
         raise DheadsError(f"{folder / REPORT}: is there already; choose another folder with -o, or --overwrite it")
-    corpus = Corpus(data or recipe.data.first)
+    corpus = Corpus(data or Path(recipe.data.path))
     plan = plan_long_clips(corpus, split, speaker, seconds, clips, recipe.preprocess.fps)
     if len(plan) < clips:
         console.warn(f"{corpus.folder}: {len(plan)} clips, not {clips}: {seconds:g} s each, and no sentence twice")

@@ -1,8 +1,8 @@
-"""Losses by noise level and by corpus: the mean of each term over the samples of each quarter of the steps t."""
+"""Losses by noise level: the mean of each term over the samples of each quarter of the steps t."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,25 +38,6 @@ def by_noise_level(losses: Mapping[str, Tensor], t: Tensor, weights: Tensor, n_t
     return weighed
 
 
-def by_corpus(
-    losses: Mapping[str, Tensor], corpus: Tensor, weights: Tensor, names: Sequence[str]
-) -> dict[str, Tensor]:
-    """What the mean of the loss over each corpus's samples follows from, as `by_noise_level` gives it for levels.
-
-    Args:
-        losses: terms by name, each [B].
-        corpus: number of each sample's corpus [B].
-        weights: of the samples [B].
-        names: of the corpora.
-    """
-    loss = losses["loss"].detach()
-    inside = F.one_hot(corpus, len(names)).to(loss.device) * weights.to(loss.device)[:, None]  # [B, corpora]
-    columns = list(zip(names, inside.unbind(1), strict=True))
-    return {f"loss/{name}": column * loss for name, column in columns} | {
-        SHARE + name: column for name, column in columns
-    }
-
-
 def level_names(n_timesteps: int) -> list[str]:
     """The levels by their first and last step, such as t_000-249; fewer where there are fewer steps than levels."""
     n_levels, width = min(N_LEVELS, n_timesteps), len(str(n_timesteps - 1))
@@ -71,7 +52,7 @@ def level_means(means: Mapping[str, float]) -> dict[str, float]:
     """
     logged = {}
     for name, mean in means.items():
-        level = name.partition("/")[2]
+        level = name.rpartition("/")[2]
         share = means.get(SHARE + level)
         if share is None:
             logged[name] = mean

@@ -44,7 +44,7 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     weights = describe_weights(loaded.recipe, built)
     cost, cost_rows = cost_of(loaded.recipe, built, device)
     rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
-    rows += [["data.path", ", ".join(map(str, loaded.recipe.data.paths)), data], *weights, *cost_rows]
+    rows += [["data.path", loaded.recipe.data.path, data], *weights, *cost_rows]
     console.table(f"{loaded.path}: no mistakes", ["what", "value", "found"], rows)
     report = {"path": str(loaded.path), "components": component_names(loaded.recipe), "data": data, **vars(cost)}
     console.result(report)
@@ -92,16 +92,12 @@ def build_components(loaded: Loaded[AnyRecipe]) -> dict[str, Any]:
 
 
 def describe_data(recipe: AnyRecipe, ref: str) -> str:
-    """What lies in the corpora of the recipe called `ref`, or how to make them."""
-    return "; ".join(_described(recipe, path, ref) for path in recipe.data.paths)
-
-
-def _described(recipe: AnyRecipe, path: Path, ref: str) -> str:
-    """The same of one of its corpora."""
+    """What lies in the corpus of the recipe called `ref`, or how to make it."""
     from dheads_cli.data.clip_choice import choose_clips
     from dheads_cli.data.shards import Corpus
 
     settings = recipe.data
+    path = Path(settings.path)
     if not path.exists():
         return f"not there yet; make it with: dheads preprocess CORPUS -o {path} --recipe {ref}"
     try:

@@ -87,7 +87,7 @@ def sample(
     trained = load_model(run, choose_device(device))
     settings = chosen_settings(trained, sampler, motion_noise, sets)
     seed = trained.recipe.seed if seed is None else seed
-    corpus = Corpus(data or trained.recipe.data.first)
+    corpus = Corpus(data or Path(trained.recipe.data.path))
     step = int(trained.info.get("step", 0))
     folder = out or run_folder(run, trained) / "samples" / f"step-{step:06d}-{split}"
     if (folder / MANIFEST).exists() and not overwrite:

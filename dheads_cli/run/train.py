@@ -12,7 +12,6 @@ import torch
 from dheads_cli import console
 from dheads_cli.data.dataset import TrainingSet, Views
 from dheads_cli.data.hearing import Versions
-from dheads_cli.data.mixture import Mixture
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, build_model, random_inputs
 from dheads_cli.model.diffusion import Objective
@@ -74,30 +73,24 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
     validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
     prepare_run_dir(run_dir, recipe, state)
-    n_samples = (settings.steps - state.step) * settings.batch_size
-    for each, share in sets_of(data):
-        encode_ahead(each, round(n_samples * share))
-    for each, share in sets_of(validation):
-        encode_ahead(each, round(N_VALIDATION * share))
+    encode_ahead(data, (settings.steps - state.step) * settings.batch_size)
+    encode_ahead(validation, N_VALIDATION)
     if recipe.data.cache == "ram":
-        for each, _ in sets_of(data):
-            decode_ahead(each, n_workers(recipe.data.workers, target))
+        decode_ahead(data, n_workers(recipe.data.workers, target))
     loss_of = training_loss(recipe, parts, target, precision, timesteps)
-    loss_of = replace(loss_of, network=network, corpora=tuple(data.names) if isinstance(data, Mixture) else ())
+    loss_of = replace(loss_of, network=network)
     peak = current().n * convolution_peak(target, precision)
     one = random_inputs(recipe.model, parts.audio_encoder.embed_dim, 1, target)
     speed = Speed(flop_of_training(parts.unet, one), peak)
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
-    n_clips = sum(len(each.clips) for each, _ in sets_of(data))
     console.info(
-        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {n_clips} clips, "
+        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
         f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}; "
         f"{speed.flop_per_sample / 1e9:.3g} GFLOP a sample, peak {peak / 1e9:.4g} GFLOP/s"
     )
     pictures = None
     if settings.sample_every and current().is_first:
-        watched, _ = sets_of(validation)[0]
-        watch = watch_of(recipe, parts, watched.corpus, watched.clips, run_dir, state.step)
+        watch = watch_of(recipe, parts, validation.corpus, validation.clips, run_dir, state.step)
         pictures = Pictures(settings.sample_every, partial(draw, state, watch))
     return learn(
         recipe,
@@ -137,8 +130,8 @@ def draw(state: State, watch: Watch, step: int) -> Drawn:
 
 def training_set(
     recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0, *, augmented: bool = False
-) -> TrainingSet | Mixture:
-    """The clips of one split as the recipe wants them seen, of all its corpora."""
+) -> TrainingSet:
+    """The clips of one split as the recipe wants them seen."""
     settings = recipe.train
     views = Views(
         n_motion_frames=recipe.model.n_motion_frames,
@@ -162,34 +155,23 @@ def training_set(
     )
     frozen = "audio_encoder" not in parts.trained_modules()
     versions = versions_of(recipe) if augmented else Versions()
-    sources = recipe.data.sources
-    sets = []
-    for path in recipe.data.paths:
-        data = TrainingSet(
-            path,
-            split,
-            parts.audio_encoder,
-            frozen=frozen,
-            size=recipe.model.size,
-            views=views,
-            cache_bytes=recipe.data.cache_gb * 2**30 / len(sources),
-            seed=recipe.seed + seed_offset,
-            keep=recipe.data.limits,
-            targets_per_clip=recipe.data.targets_per_clip if augmented else 1,  # the validation loss: of as many clips
-            versions=versions,
-            caches=embedding_caches(recipe, parts.audio_encoder, versions, path) if frozen else (),
-        )
-        if recipe.data.keep:
-            console.info(f"{path}, split {split}: data.keep leaves {data.choice}")
-        sets.append(data)
-    return sets[0] if len(sets) == 1 else Mixture(sets, [source.weight for source in sources])
-
-
-def sets_of(data: TrainingSet | Mixture) -> list[tuple[TrainingSet, float]]:
-    """The training sets of all corpora, and the share of the samples that each gives."""
-    if isinstance(data, Mixture):
-        return list(zip(data.sets, data.shares.tolist(), strict=True))
-    return [(data, 1.0)]
+    data = TrainingSet(
+        Path(recipe.data.path),
+        split,
+        parts.audio_encoder,
+        frozen=frozen,
+        size=recipe.model.size,
+        views=views,
+        cache_bytes=recipe.data.cache_gb * 2**30,
+        seed=recipe.seed + seed_offset,
+        keep=recipe.data.limits,
+        targets_per_clip=recipe.data.targets_per_clip if augmented else 1,  # the validation loss is of as many clips
+        versions=versions,
+        caches=embedding_caches(recipe, parts.audio_encoder, versions) if frozen else (),
+    )
+    if recipe.data.keep:
+        console.info(f"split {split}: data.keep leaves {data.choice}")
+    return data
 
 
 def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
@@ -208,9 +190,7 @@ def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
 
 
 @torch.no_grad()
-def validation_losses(
-    recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet | Mixture
-) -> dict[str, float]:
+def validation_losses(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> dict[str, float]:
     """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels: "val_loss", and by noise level.
 
     Steps are drawn uniformly and the model is given all its conditions, whole: the same measure however it is trained.
