@@ -189,7 +189,7 @@ def begin_or_resume(
         )
     if other := [name for name, value in facts.items() if info.get(name) != value]:
         raise DheadsError(
-            f"{run_dir}: holds a run of another {other[0]} than {recipe.data.path} gives now: "
+            f"{run_dir}: holds a run of another {other[0]} than {', '.join(map(str, recipe.data.paths))} gives now: "
             "choose another folder with --run, or begin anew with --restart"
         )
     state = fresh_state(parts, recipe, facts, timesteps)
