@@ -66,7 +66,7 @@ SampleSets = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
 CorpusFolder = Annotated[
-    Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path.")
+    Path | None, typer.Option(help="Preprocessed corpus; without it, the recipe's data.path, of several the first.")
 ]
 Speaker = Annotated[str | None, typer.Option(help="Only this speaker's clips.")]
 Shuffled = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -102,9 +102,16 @@ def _section_at(schema: type[BaseModel], loc: Loc) -> type[BaseModel]:
     section = schema
     for part in loc:
         annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
-        inner = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
-        section = next((each for each in inner if issubclass(each, BaseModel)), section)
+        section = next(_models_in(annotation), section)
     return section
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a field's type names, also inside `X | None` and `list[X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models_in(each)
 
 
 def component_mistakes(document: Document, name: str) -> list[Mistake]:

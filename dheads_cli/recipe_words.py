@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -16,10 +16,16 @@ from dheads_cli.recipe_train import HearingOptimisation
 class WordsData(Shards):
     """Which spoken words a run reads: clips of one word (LRW), or of several whose times are known (GRID)."""
 
-    path: str = Field("data/lrw-128", description="Folder that `dheads preprocess` wrote.")
+    path: str = Field("data/lrw-128", description="Folder that `dheads preprocess` wrote.")  # one: no list of several
     word_balance: Fraction = Field(
         0.5, description="A word with n samples is drawn in proportion to n^(1 - word_balance)."
     )
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_several(cls, path: Any) -> Any:
+        """Words are learned from one corpus: a list is not a path."""
+        return path
 
 
 class WordsModel(Section):

@@ -65,15 +65,15 @@ def test_a_cpu_that_trains_is_left_alone_unless_asked() -> None:
 def test_all_clips_are_held_and_take_what_was_said(folder: Path) -> None:
     data = training_set(folder)
     said = data.bytes_of_all()
-    decode_ahead(data, 2)
-    assert data.memory.held.keys() == {ref.id for ref in data.clips}
+    decode_ahead([data], 2)
+    assert data.memory.held.keys() == {(folder, ref.id) for ref in data.clips}
     assert data.memory.n_bytes == said
 
 
 def test_clips_that_do_not_fit_are_refused_with_what_they_take(folder: Path) -> None:
     data = training_set(folder, cache=100_000)
     with pytest.raises(DheadsError, match=r"the 4 clips of .*'train', take 0\.00 GiB, .*: set data\.cache_gb=0\.1"):
-        decode_ahead(data, 1)
+        decode_ahead([data], 1)
 
 
 def test_a_batch_that_holds_no_whole_clips_is_refused_where_its_size_is_given() -> None:

@@ -73,7 +73,8 @@ def test_the_recipe_s_check_says_how_many_clips_are_kept(folder: Path, tmp_path:
     path = tmp_path / "x.yaml"
     path.write_text(yaml.safe_dump(text))
     loaded = load_recipe(str(path))
-    assert describe_data(loaded.recipe, "x") == "2 of 4 clips (face_height_px < 65: 2) in train, 1 of 1 clips in val"
+    found = describe_data(loaded.recipe, folder, "x")
+    assert found == "2 of 4 clips (face_height_px < 65: 2) in train, 1 of 1 clips in val"
 
 
 @pytest.mark.parametrize(

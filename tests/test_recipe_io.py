@@ -148,6 +148,45 @@ def test_numbers_follow_yaml_1_2(write: Callable[[str], str]) -> None:
     assert (recipe.train.lr, recipe.train.weight_decay, recipe.train.steps) == (1e-4, 100.0, 200_000)
 
 
+def test_one_corpus_or_several_with_their_weights(write: Callable[[str], str]) -> None:
+    several = "name: x\ndata:\n  path:\n    - {path: a/g, weight: 3}\n    - b/g\n"
+    data = load_recipe(write(several)).recipe.data
+    assert (data.paths, data.shares, data.corpus_names) == ([Path("a/g"), Path("b/g")], [0.75, 0.25], ["g", "g-2"])
+    loaded = load_recipe("x.yaml")
+    assert load_recipe(write(recipe_to_yaml(loaded.recipe))).recipe == loaded.recipe
+    assert recipe_from_json(loaded.recipe.model_dump_json()) == loaded.recipe
+    assert loaded.origins["data.path"] == "x.yaml:4:5"
+    plain = load_recipe(write("name: x\ndata: {path: c}\n")).recipe
+    assert load_recipe(write("name: x\ndata: {path: [{path: c, weight: 2}]}\n")).recipe == plain
+    assert load_recipe(write(several), ["data.path=c"]).recipe == plain
+    assert load_recipe("x.yaml", ["data.path=[c, {path: d, weight: 3}]"]).recipe.data.shares == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("[]", "x.yaml:2:14: data.path: "),
+        ("[a, b, ./a]", "x.yaml:2:21: data.path[2]: "),
+        ("[a, {path: b, weight: 0}]", "x.yaml:2:36: data.path[1].weight: must be above 0"),
+        ("[a, {path: b, weigth: 1}]", "x.yaml:2:28: data.path[1].weigth: unknown key; did you mean 'weight'?"),
+        ("[a, {weight: 1}]", "x.yaml:2:18: data.path[1].path: "),
+        ("[a, 5]", "x.yaml:2:18: data.path[1]: "),
+        ("{path: a}", "x.yaml:2:14: data.path: "),
+    ],
+)
+def test_a_mistake_in_a_list_of_corpora_has_its_place(
+    write: Callable[[str], str], path: str, expected: str
+) -> None:
+    found = mistakes(write(f"name: x\ndata: {{path: {path}}}\n"))
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+def test_a_word_recogniser_takes_one_corpus(write: Callable[[str], str]) -> None:
+    with pytest.raises(DheadsError, match=r"x\.yaml:3:14: data\.path: must be text"):
+        load_any_recipe(write("name: x\ntask: words\ndata: {path: [a, b]}\n"))
+
+
 def test_values_know_where_they_come_from(write: Callable[[str], str]) -> None:
     path = write("name: a\ntrain:\n  lr: 1e-4\nsample:\n  sampler: ddim\n")
     origins = load_recipe(path, ["train.steps=7", "sample.sampler.steps=5"]).origins

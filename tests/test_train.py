@@ -31,14 +31,14 @@ LOGMEL = {"use": "logmel", "embed_dim": 8}
 RECURRENT = {"use": "waveform_gru", "embed_dim": 8, "history_frames": 1}  # has batch norm
 
 
-def recipe(folder: Path, steps: int = 6, *, audio_encoder: dict = LOGMEL, **changes) -> Recipe:
+def recipe(folder: Path | list[dict], steps: int = 6, *, audio_encoder: dict = LOGMEL, **changes) -> Recipe:
     settings = {
         "steps": steps, "batch_size": 2, "checkpoint_every": 3, "log_every": 2, "sample_every": 0, "threads": 1,
         "motion_noise_max": 0.5, "flip": 0.5, "vlb_weight": 0.01, "precision": "float32", "lr": 1e-3, "lr_final": 0.1,
     }  # fmt: skip
     return Recipe.model_validate({
         "name": "small",
-        "data": {"path": str(folder)},
+        "data": {"path": folder if isinstance(folder, list) else str(folder)},
         "model": {
             "size": SIZE, "channels": 32, "channel_mult": [1, 1], "n_res_blocks": 1, "head_dim": 32,
             "noised_motion": True, "audio_encoder": audio_encoder,
@@ -241,7 +241,7 @@ def test_a_recurrent_encoder_is_sampled_with(folder, unbroken_recurrent, tmp_pat
     assert len(read_samples(out)) == 3
 
 
-def stop_at_3(folder: Path, run: Path, **changes) -> None:
+def stop_at_3(folder: Path | list[dict], run: Path, **changes) -> None:
     """Leave what a run killed after its checkpoint at step 3 leaves behind."""
     config = run.parent / "kill.json"
     config.write_text(recipe(folder, **changes).model_dump_json())

@@ -28,14 +28,14 @@ LABELS = labels_of(SENTENCE)
 MODEL = {"sentence": SENTENCE, "channels": 2, "embed_dim": 8, "hidden_dim": 8, "layers": 1, "dropout": 0.0}
 
 
-def recipe(folder: Path, steps: int = 4, **changes: Any) -> LipsRecipe:
+def recipe(folder: Path | list[str], steps: int = 4, **changes: Any) -> LipsRecipe:
     settings = {
         "steps": steps, "batch_size": 4, "lr": 1e-2, "ema_decay": 0.5, "log_every": 2, "checkpoint_every": 100,
         "threads": 1, "precision": "float32",
     }  # fmt: skip
     return LipsRecipe.model_validate({
-        "task": "lips", "name": "small", "data": {"path": str(folder)}, "model": MODEL,
-        "train": {**settings, **changes},
+        "task": "lips", "name": "small", "data": {"path": folder if isinstance(folder, list) else str(folder)},
+        "model": MODEL, "train": {**settings, **changes},
     })  # fmt: skip
 
 
@@ -70,6 +70,21 @@ def test_a_resumed_run_equals_an_unbroken_one_byte_for_byte(
     train_lips(recipe(folder), tmp_path / "run", device="cpu")
     for name in ("resume.safetensors", "checkpoints/step-000004.safetensors", "lips.json"):
         assert (tmp_path / "run" / name).read_bytes() == (done[0] / name).read_bytes()
+
+
+def test_several_corpora_are_learned_from_and_each_is_judged(folder: Path, tmp_path: Path) -> None:
+    longer = [make_lip_clip(i, ["train", "val"][i % 2], ("low", "wide")) for i in range(4)]
+    longer = [
+        replace(clip, frames=clip.frames.repeat(2, axis=0), landmarks=clip.landmarks.repeat(2, axis=0))
+        for clip in longer
+    ]
+    other = write_corpus(tmp_path / "other", longer)
+    both = recipe([str(folder), str(other)], steps=2)
+    report = train_lips(both, tmp_path / "run", device="cpu")["lips"]
+    assert {name: each[""]["n"] for name, each in report["splits"].items()} == {"c, val": 8, "other, val": 2}
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert {"loss", "loss/c", "loss/other"} <= log[0].keys()
+    assert log[1]["val_loss"] == pytest.approx((log[1]["val_loss/c"] + log[1]["val_loss/other"]) / 2)
 
 
 def test_frozen_convolutions_stay_as_they_are_and_go_with_the_checkpoint(
@@ -133,8 +148,8 @@ def lip_set(folder: Path, split: str = "train") -> LipSet:
 def test_a_part_of_a_batch_is_as_it_is_in_the_whole(folder: Path) -> None:
     data = lip_set(folder)
     whole, part = data.batch(7, 6), data.batch(7, 6, range(2, 4))
-    for name, values in vars(part).items():
-        assert torch.equal(values, getattr(whole, name)[2:4]), name
+    for name in ("mouths", "labels", "sentences", "lengths"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[2:4]), name
     assert whole.mouths.shape == (6, N_FRAMES, 48, 48)
     timed = whole.labels[(whole.labels != UNKNOWN).all(dim=1)][0]
     assert (timed[slice(*SPANS[0])] > 0).all()

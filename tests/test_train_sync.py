@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from commands import dheads
-from sync_corpus import N_FRAMES, make_sync_corpus
+from corpus import write_corpus
+from sync_corpus import N_FRAMES, make_sync_clip, make_sync_corpus
 
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.sync_clips import SyncBatch, SyncSet, SyncViews, changed
@@ -27,13 +28,14 @@ from dheads_cli.run.train_sync import SyncLoss, train_sync
 CPU = torch.device("cpu")
 
 
-def recipe(folder: Path, steps: int = 4, **changes: Any) -> SyncRecipe:
+def recipe(folder: Path | list[str], steps: int = 4, **changes: Any) -> SyncRecipe:
     settings = {
         "steps": steps, "batch_size": 2, "lr": 3e-3, "ema_decay": 0.5, "log_every": 2, "checkpoint_every": 100,
         "threads": 1, "precision": "float32", "n_frames": 12,
     }  # fmt: skip
     return SyncRecipe.model_validate({
-        "task": "sync", "name": "small", "data": {"path": str(folder)}, "model": {"channels": 2, "embed_dim": 8},
+        "task": "sync", "name": "small", "data": {"path": folder if isinstance(folder, list) else str(folder)},
+        "model": {"channels": 2, "embed_dim": 8},
         "train": {**settings, **changes},
     })  # fmt: skip
 
@@ -71,6 +73,16 @@ def test_a_resumed_run_equals_an_unbroken_one_byte_for_byte(
     train_sync(recipe(folder), tmp_path / "run", device="cpu")
     for name in ("resume.safetensors", "checkpoints/step-000004.safetensors", "sync.json"):
         assert (tmp_path / "run" / name).read_bytes() == (done[0] / name).read_bytes()
+
+
+def test_several_corpora_are_learned_from_and_each_is_judged(folder: Path, tmp_path: Path) -> None:
+    other = write_corpus(tmp_path / "other", [make_sync_clip(i, ["train", "val"][i % 2]) for i in range(10, 14)])
+    both = recipe([str(folder), str(other)], steps=2, batch_size=4)
+    report = train_sync(both, tmp_path / "run", device="cpu")["sync"]
+    assert {name: each["n"] for name, each in report["splits"].items()} == {"c, val": 4, "other, val": 2}
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert {"loss", "loss/c", "loss/other"} <= log[0].keys()
+    assert log[1]["val_loss"] == pytest.approx((log[1]["val_loss/c"] + log[1]["val_loss/other"]) / 2)
 
 
 def test_learning_brings_the_loss_down(folder: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Batch:
         start_audio: as `audio`, for each frame it draws.
         start_index: as `audio_index`, for each frame it draws; empty for a frozen encoder.
         start_exists: whether the clip has these frames, bool [B, N]; None where it draws none.
+        corpus: which of several corpora each sample is from, int64 [B]; None where there is one.
         controls: eye openness and head turn of the target [B, n_controls], NaN where withheld (data/controls.py); None
             for a model without controls.
         start_controls: as `controls`, for each frame it draws; empty for a model without controls.
@@ -41,5 +42,6 @@ class Batch:
     start_audio: list[Tensor] = field(default_factory=list)
     start_index: list[Tensor] = field(default_factory=list)
     start_exists: Tensor | None = None
+    corpus: Tensor | None = None
     controls: Tensor | None = None
     start_controls: list[Tensor] = field(default_factory=list)

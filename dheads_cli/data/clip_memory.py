@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from dheads_cli.data.controls import EyesAndHead
 from dheads_cli.data.head_pose import head_pose
 from dheads_cli.data.hearing import Hearing
-from dheads_cli.data.shards import ClipRef, Corpus
+from dheads_cli.data.shards import ClipRef
 
 
 @dataclass
@@ -51,48 +52,50 @@ class CachedClip:
 
 
 class ClipMemory:
-    """Clips of a corpus, decoded when they are first asked for; several threads may ask.
+    """Clips of one corpus or of several, decoded when they are first asked for; several threads may ask.
+
+    A corpus's clips are asked for with its `Hearing`, which knows the corpus.
 
     Args:
-        corpus: the clips.
-        hearing: their sound.
         most_bytes: memory for them; the least recently used go first.
     """
 
-    def __init__(self, corpus: Corpus, hearing: Hearing, most_bytes: float) -> None:
-        self.corpus, self.hearing, self.most_bytes = corpus, hearing, most_bytes
-        self.held: OrderedDict[str, CachedClip] = OrderedDict()
+    def __init__(self, most_bytes: float) -> None:
+        self.most_bytes = most_bytes
+        self.held: OrderedDict[tuple[Path, str], CachedClip] = OrderedDict()
         self.n_bytes, self.lock = 0, Lock()
 
-    def clip(self, ref: ClipRef) -> CachedClip:
+    def clip(self, hearing: Hearing, ref: ClipRef) -> CachedClip:
         """A clip, decoded and encoded, from memory where it is there."""
+        key = (hearing.corpus.folder, ref.id)
         with self.lock:
-            if ref.id in self.held:
-                self.held.move_to_end(ref.id)
-                return self.held[ref.id]
-        stored = self.corpus.load(ref)
+            if key in self.held:
+                self.held.move_to_end(key)
+                return self.held[key]
+        stored = hearing.corpus.load(ref)
         photo = None
         if stored.photo is not None:
             photo = stored.photo, np.array(stored.info["photo_landmarks"], np.float32)
-        loaded = CachedClip(stored.frames, stored.landmarks, self.hearing(ref, 0), photo)
+        loaded = CachedClip(stored.frames, stored.landmarks, hearing(ref, 0), photo)
         with self.lock:
-            if ref.id not in self.held:  # else another thread was faster
-                self.held[ref.id] = loaded
+            if key not in self.held:  # else another thread was faster
+                self.held[key] = loaded
                 self.n_bytes += loaded.n_bytes
                 self._make_room()
         return loaded
 
-    def sound(self, ref: ClipRef, version: int, clip: CachedClip | None = None) -> Tensor:
+    def sound(self, hearing: Hearing, ref: ClipRef, version: int, clip: CachedClip | None = None) -> Tensor:
         """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one. `clip`, where it is at hand."""
-        clip = clip or self.clip(ref)
+        clip = clip or self.clip(hearing, ref)
         if version == 0:
             return clip.sound
         if version not in clip.augmented:
-            made = self.hearing(ref, version)
+            made = hearing(ref, version)
             with self.lock:
                 if version not in clip.augmented:
                     clip.augmented[version] = made
-                    if self.held.get(ref.id) is clip:  # else it has gone, and what it holds with it
+                    # Else it has gone, and what it holds with it.
+                    if self.held.get((hearing.corpus.folder, ref.id)) is clip:
                         self.n_bytes += made.nbytes
                         self._make_room()
         return clip.augmented[version]

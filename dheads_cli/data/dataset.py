@@ -133,8 +133,7 @@ class TrainingSet:
         self.hearing = Hearing(
             self.corpus, encoder, frozen=frozen, fps=self.fps, versions=versions or Versions(), caches=caches
         )
-        self.memory = ClipMemory(self.corpus, self.hearing, cache_bytes)
-        self.clip, self.sound = self.memory.clip, self.memory.sound
+        self.memory = ClipMemory(cache_bytes)
         speakers = [ref.speaker for ref in self.clips]
         counts = {speaker: speakers.count(speaker) for speaker in set(speakers)}
         weights = np.array([counts[speaker] ** -views.speaker_balance for speaker in speakers])
@@ -145,9 +144,16 @@ class TrainingSet:
         made = copy(self)
         made.clips = self.clips[:n_clips]
         made.probabilities = np.full(len(made.clips), 1 / len(made.clips))
-        made.memory = ClipMemory(self.corpus, self.hearing, self.memory.most_bytes)
-        made.clip, made.sound = made.memory.clip, made.memory.sound
+        made.memory = ClipMemory(self.memory.most_bytes)
         return made
+
+    def clip(self, ref: ClipRef) -> CachedClip:
+        """A clip, decoded and encoded, from memory where it is there."""
+        return self.memory.clip(self.hearing, ref)
+
+    def sound(self, ref: ClipRef, version: int, clip: CachedClip | None = None) -> Tensor:
+        """A version of a clip's sound, as `CachedClip.sound`; 0 is the clean one. `clip`, where it is at hand."""
+        return self.memory.sound(self.hearing, ref, version, clip)
 
     def bytes_of_all(self) -> int:
         """What all clips of the set take in memory, with every version of their sound."""
@@ -156,7 +162,7 @@ class TrainingSet:
         per_frame = (one.frames.nbytes + one.landmarks.nbytes + n_sounds * one.sound.nbytes) / len(one.frames)
         return round(per_frame * sum(ref.n_frames for ref in self.clips))
 
-    def batch(self, step: int, size: int, samples: range | None = None) -> Batch:
+    def batch(self, step: int, size: int, samples: Sequence[int] | None = None) -> Batch:
         """The batch of a step, `size` samples, or of these only those with the numbers `samples`.
 
         Clips are drawn with replacement; of each, targets_per_clip targets. Every sample has a random stream of its
@@ -184,7 +190,7 @@ class TrainingSet:
             audio=audio,
             audio_index=None if self.frozen else index,
             mouth_mask=mouth_mask,
-            motion_noise=motion_noise if samples is None else motion_noise[samples.start : samples.stop],
+            motion_noise=motion_noise if samples is None else motion_noise[list(samples)],
             start=list(frames[shown:]),
             start_audio=start_audio,
             start_index=[] if self.frozen else start_index,

@@ -31,12 +31,14 @@ class LipBatch:
         labels: [B, F]: SILENCE, a word's, or UNKNOWN.
         sentences: [B, places]: the labels of the words that are said.
         lengths: frames of each clip [B].
+        corpus: which of several corpora each clip is from, int64 [B]; None where there is one.
     """
 
     mouths: Tensor
     labels: Tensor
     sentences: Tensor
     lengths: Tensor
+    corpus: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,24 +105,24 @@ class LipSet:
     ) -> None:  # fmt: skip
         self.corpus, self.clips, self.labels, self.views, self.seed = corpus, clips, labels, views, seed
         self.memory = TensorMemory(cache_bytes)
+        self.n_frames = max(clip.ref.n_frames for clip in clips)
         counts = Counter(clip.ref.speaker for clip in clips)
         weights = np.array([counts[clip.ref.speaker] ** -speaker_balance for clip in clips])
         self.probabilities = weights / weights.sum()
 
-    def batch(self, step: int, size: int, samples: range | None = None) -> LipBatch:
+    def batch(self, step: int, size: int, samples: Sequence[int] | None = None) -> LipBatch:
         """The batch of a training step, or of its samples only those with these numbers.
 
-        Clips are drawn with replacement, each changed by a stream of its own. All batches are as long as the longest
-        clip of the set, so that a part of a batch is as it is in the whole.
+        Clips are drawn with replacement, each changed by a stream of its own. All batches have n_frames, those of the
+        longest clip of the set, so that a part of a batch is as it is in the whole.
         """
         chosen = np.random.default_rng([self.seed, step]).choice(len(self.clips), size, p=self.probabilities)
         streams = {i: np.random.default_rng([self.seed, step, 1, i]) for i in samples or range(size)}
-        n_frames = max(clip.ref.n_frames for clip in self.clips)
         pieces = [
             (self.clips[chosen[i]], scaled(changed(self.seen(int(chosen[i])), self.views, rng)))
             for i, rng in streams.items()
         ]
-        return self._batch(pieces, n_frames)
+        return self._batch(pieces, self.n_frames)
 
     def in_order(self, size: int) -> Iterator[LipBatch]:
         """Every clip once, unchanged, `size` at a time."""
@@ -135,7 +137,7 @@ class LipSet:
     def seen(self, index: int) -> Tensor:
         """A clip's mouths, uint8 [F, CROP_PX, CROP_PX]; from memory where they are there."""
         ref = self.clips[index].ref
-        return self.memory.get(ref.id, lambda: mouths_of(self.corpus, ref))
+        return self.memory.get((self.corpus.folder, ref.id), lambda: mouths_of(self.corpus, ref))
 
     def _batch(self, pieces: Sequence[tuple[SpokenClip, Tensor]], n_frames: int) -> LipBatch:
         mouths, labels = [], []

@@ -43,11 +43,13 @@ class SyncBatch:
         mouths: float32 [B, F, 48, 48].
         sound: log-mel spectra of the same time, float32 [B, 40, 4 F].
         other: of another sentence, as long.
+        corpus: which of several corpora each piece is from, int64 [B]; None where there is one.
     """
 
     mouths: Tensor
     sound: Tensor
     other: Tensor
+    corpus: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class SyncSet:
         weights = np.array([len(self.of_speaker[ref.speaker]) ** -views.speaker_balance for ref in self.clips])
         self.probabilities = weights / weights.sum()
 
-    def batch(self, step: int, size: int, samples: range | None = None) -> SyncBatch:
+    def batch(self, step: int, size: int, samples: Sequence[int] | None = None) -> SyncBatch:
         """The batch of a training step, or of its samples only those with these numbers.
 
         Clips are drawn with replacement, each piece from a stream of its own.
@@ -134,12 +136,12 @@ class SyncSet:
     def seen(self, index: int) -> Tensor:
         """A clip's mouths, uint8 [F, CROP_PX, CROP_PX]."""
         ref = self.clips[index]
-        return self.memory.get((ref.id, "mouths"), lambda: mouths_of(self.corpus, ref))
+        return self.memory.get((self.corpus.folder, ref.id, "mouths"), lambda: mouths_of(self.corpus, ref))
 
     def heard(self, index: int, version: int) -> Tensor:
         """A version of a clip's log-mel spectra [40, 4 F]."""
         ref = self.clips[index]
-        return self.memory.get((ref.id, version), lambda: self._spectra(ref, version))
+        return self.memory.get((self.corpus.folder, ref.id, version), lambda: self._spectra(ref, version))
 
     def _random_piece(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         ref, views = self.clips[index], self.views

@@ -154,7 +154,7 @@ def _run(ref: str, recipe: Recipe, out: Path, sampling: Sampling, metrics: Seque
     run = out / recipe.name
     try:
         # A wrong split is told now, not when the training is done.
-        plan(Corpus(Path(recipe.data.path)), sampling.split, None, sampling.limit, sampling.shuffled, recipe.seed)
+        plan(Corpus(recipe.data.paths[0]), sampling.split, None, sampling.limit, sampling.shuffled, recipe.seed)
         _train(recipe, run, device)
         samples = _sample(recipe, run, sampling, device)
         return Row(ref, recipe, samples=samples, scores=_evaluate(recipe, samples, metrics, device))
@@ -194,12 +194,12 @@ def _sample(recipe: Recipe, run: Path, sampling: Sampling, device: str) -> Path:
     """The samples folder of the run's last checkpoint, made where it is not there as it is wanted now."""
     checkpoint = checkpoint_path(run, recipe.train.steps)
     folder = run / "samples" / f"{checkpoint.stem}-{sampling.split}"
-    made_from = {**asdict(sampling), "data": recipe.data.path, "checkpoint_sha256": sha256_of(checkpoint)}
+    made_from = {**asdict(sampling), "data": str(recipe.data.paths[0]), "checkpoint_sha256": sha256_of(checkpoint)}
     if (folder / MANIFEST).exists() and _stamp(folder).get("made_from") == made_from:
         console.info(f"{recipe.name}: sampled already, {folder}")
         return folder
     with console.aside():
-        data = Path(recipe.data.path)
+        data = recipe.data.paths[0]
         sample(checkpoint, **asdict(sampling), out=folder, data=data, device=device, overwrite=True)
     write_atomically(folder / STAMP, json.dumps({"made_from": made_from}))
     return folder

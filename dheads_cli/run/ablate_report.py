@@ -138,7 +138,7 @@ def _record(row: Row, label: str, flow: Mapping[str, float]) -> dict[str, Any]:
         "conditioning": model.conditioning.model_dump(),
         "size": model.size,
         "steps": row.recipe.train.steps,
-        "data": row.recipe.data.path,
+        "data": ", ".join(map(str, row.recipe.data.paths)),
         "samples": None if row.samples is None else str(row.samples),
         "paper": paper_values(model),
         "paper_says": paper_remark(model) or None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from dheads_cli import console
 from dheads_cli.data.batch import Batch
 from dheads_cli.data.dataset import TrainingSet
+from dheads_cli.data.mixture import SampleSet
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.batches_ahead import MOST_WORKERS, batches
 from dheads_cli.run.device_speed import Call, Clock
@@ -56,7 +57,7 @@ class Loop:
         waits: share of its time that a batch was waited for.
     """
 
-    data: TrainingSet
+    data: SampleSet[Batch]
     feed: Feed
     size: int
     step: Callable[[Batch], object]
@@ -88,11 +89,11 @@ def feeds_of(size: int) -> list[Feed]:
     return found if size % TARGETS else [*found, Feed(False, 1, TARGETS), Feed(False, several, TARGETS)]
 
 
-def data_of(feed: Feed, sets: dict[int, TrainingSet]) -> TrainingSet:
-    """The set that makes a feed's batches; where they are to be held, one of a few clips that are."""
+def data_of(feed: Feed, sets: Mapping[int, SampleSet[Batch]], first: TrainingSet) -> SampleSet[Batch]:
+    """What makes a feed's batches: by targets of a clip, or, where clips are to be held, a few of the first corpus."""
     if not feed.held:
         return sets[feed.targets_per_clip]
-    few = sets[1].few(HELD)
+    few = first.few(HELD)
     few.memory.most_bytes = few.bytes_of_all()
     for ref in few.clips:
         for version in range(1 + few.hearing.versions.n):
@@ -100,7 +101,7 @@ def data_of(feed: Feed, sets: dict[int, TrainingSet]) -> TrainingSet:
     return few
 
 
-def making(data: TrainingSet, feed: Feed, size: int, stack: ExitStack) -> Call:
+def making(data: SampleSet[Batch], feed: Feed, size: int, stack: ExitStack) -> Call:
     """A call in which each worker makes a batch."""
     pool = stack.enter_context(ThreadPoolExecutor(feed.workers))
     numbers = iter(range(1, 10**9))
@@ -115,7 +116,7 @@ def making(data: TrainingSet, feed: Feed, size: int, stack: ExitStack) -> Call:
 
 
 def train_on(
-    feeds: Mapping[Feed, TrainingSet], size: int, step: Callable[[Batch], object], seconds: float, clock: Clock
+    feeds: Mapping[Feed, SampleSet[Batch]], size: int, step: Callable[[Batch], object], seconds: float, clock: Clock
 ) -> list[Loop]:
     """Train on the batches of each feed, in turns."""
     loops = [Loop(data, feed, size, step, seconds / LOOP_ROUNDS, clock) for feed, data in feeds.items()]

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 
 from dheads_cli import console
-from dheads_cli.data.dataset import TrainingSet
+from dheads_cli.data.batch import Batch
+from dheads_cli.data.mixture import SampleSet
 from dheads_cli.model.build import Parts, build_model, choose_device, choose_precision, random_inputs
 from dheads_cli.model.timesteps import TIMESTEPS
 from dheads_cli.recipe import Recipe
@@ -22,7 +24,7 @@ from dheads_cli.run.bench_parts import ROUNDS, Convolutions, Timing, interleave,
 from dheads_cli.run.compiled import compiled
 from dheads_cli.run.device_speed import Call, Clock, flop_of_training, shapes_of
 from dheads_cli.run.encode_ahead import encode_ahead
-from dheads_cli.run.train import training_loss, training_set
+from dheads_cli.run.train import mixed_sets, training_loss, training_sets
 from dheads_cli.run.training_loop import optimise
 from dheads_cli.run.training_loss import TrainingLoss
 from dheads_cli.run.training_state import fresh_state
@@ -56,15 +58,17 @@ def bench_train(
     one = random_inputs(recipe.model, parts.audio_encoder.embed_dim, 1, target)
     flop = size * flop_of_training(parts.unet, one)
     split = recipe.data.train_split
-    sets = {n: training_set(with_targets(recipe, n), parts, split, augmented=True) for n in (1, TARGETS)}
-    for data in sets.values():  # as training does
+    recipes = {n: with_targets(recipe, n) for n in (1, TARGETS)}
+    sets = {n: training_sets(each, parts, split, augmented=True) for n, each in recipes.items()}
+    for data in chain(*sets.values()):  # as training does
         encode_ahead(data, len(data.clips) * (1 + data.hearing.versions.n))
-    batch = sets[1].batch(1, size)
+    mixtures = {n: mixed_sets(each, sets[n]) for n, each in recipes.items()}
+    batch = mixtures[1].batch(1, size)
     steps = {
         name: partial(optimise, recipe, state, loss_of)
         for name, loss_of in losses_of(recipe, parts, target, compiles).items()
     }
-    feeds = {feed: data_of(feed, sets) for feed in feeds_of(size)}
+    feeds = {feed: data_of(feed, mixtures, sets[1][0]) for feed in feeds_of(size)}
     on_one_batch = {name: partial(step, batch) for name, step in steps.items()}
     timings, peaks = time_apart(on_one_batch, feeds, size, seconds, clock)
     fastest = min(steps, key=lambda name: timings[name].median)
@@ -97,7 +101,7 @@ def bench_train(
 
 
 def time_apart(
-    steps: Mapping[str, Call], feeds: Mapping[Feed, TrainingSet], size: int, seconds: float, clock: Clock
+    steps: Mapping[str, Call], feeds: Mapping[Feed, SampleSet[Batch]], size: int, seconds: float, clock: Clock
 ) -> tuple[dict[str, Timing], dict[str, float]]:
     """Time steps, batches of each feed and convolutions in turns: the times, and the peak by precision, FLOP/s."""
     convolutions = Convolutions()

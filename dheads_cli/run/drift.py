@@ -83,7 +83,7 @@ def drift(
         clips: at most so many; an interval needs two.
         split: where the sentences are from.
         speaker: only this one's.
-        data: preprocessed corpus; None is the first model's data.path.
+        data: preprocessed corpus; None is the first model's data.path, the first where it names several.
         sets: `sample.KEY=VALUE` each, for all.
         tries: one way to sample each: `sample.KEY=VALUE`, several with spaces between; none is the recipe's.
         out: folder to write; None is runs/<name>/drift.
@@ -105,7 +105,7 @@ def drift(
     folder = out or Path("runs") / recipe.name / "drift"
     if (folder / REPORT).exists() and not overwrite:
         raise DheadsError(f"{folder / REPORT}: is there already; choose another folder with -o, or --overwrite it")
-    corpus = Corpus(data or Path(recipe.data.path))
+    corpus = Corpus(data or recipe.data.paths[0])
     plan = plan_long_clips(corpus, split, speaker, seconds, clips, recipe.preprocess.fps)
     if len(plan) < clips:
         console.warn(f"{corpus.folder}: {len(plan)} clips, not {clips}: {seconds:g} s each, and no sentence twice")

@@ -34,15 +34,20 @@ def versions_of(recipe: AnyRecipe) -> Versions:
     return Versions(settings.variants if kinds else 0, kinds, recipe.seed)
 
 
-def embedding_caches(recipe: HearingRecipe, encoder: AudioEncoder, versions: Versions) -> tuple[EmbeddingCache, ...]:
-    """Where embeddings of version 0, 1 ... are kept; none where the recipe or the encoder (no nn.Module) forbids it."""
+def embedding_caches(
+    recipe: HearingRecipe, encoder: AudioEncoder, versions: Versions, corpus: Path
+) -> tuple[EmbeddingCache, ...]:
+    """Where a corpus's embeddings of version 0, 1 ... are kept.
+
+    None where the recipe or the encoder (no nn.Module) forbids it.
+    """
     component = recipe.model.audio_encoder
     entry = registry.find("audio_encoders", component.use)
     owner = f"{entry.name} of {entry.package} {entry.version} ({entry.target})"
     if recipe.data.embeddings == "off" or not (record := encoder_record(encoder, owner, component.options)):
         return ()
     sounds = (versions.made_of(version) for version in range(1 + versions.n))
-    return open_caches(Path(recipe.data.path), record, sounds, encoder.embed_dim)
+    return open_caches(corpus, record, sounds, encoder.embed_dim)
 
 
 def encode_ahead(data: HeardClips, n_samples: int) -> None:

@@ -1,8 +1,8 @@
-"""Losses by noise level: the mean of each term over the samples of each quarter of the steps t."""
+"""Losses by noise level and by corpus: means over the samples of each quarter of the steps t, and of each corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,6 +38,31 @@ def by_noise_level(losses: Mapping[str, Tensor], t: Tensor, weights: Tensor, n_t
     return weighed
 
 
+def by_corpus(
+    loss: Tensor, corpus: Tensor | None, names: Sequence[str], weights: Tensor | None = None
+) -> dict[str, Tensor]:
+    """What the loss's means over each corpus's samples follow from, as `by_noise_level` has it for the levels.
+
+    Args:
+        loss: [B], weighed.
+        corpus: of each sample, int64 [B]; None where there is one.
+        names: of the corpora.
+        weights: of the samples [B]; None is 1.
+
+    Returns:
+        "loss/CORPUS" and "share/CORPUS" for each of several corpora, [B], without a gradient; `level_means` makes sense
+        of their means.
+    """
+    if corpus is None:
+        return {}
+    found = {}
+    inside = F.one_hot(corpus, len(names)).to(loss.device).float()  # [B, corpora]
+    for name, column in zip(names, inside.unbind(1), strict=True):
+        found[f"loss/{name}"] = column * loss.detach()
+        found[SHARE + name] = column if weights is None else column * weights.to(loss.device)
+    return found
+
+
 def level_names(n_timesteps: int) -> list[str]:
     """The levels by their first and last step, such as t_000-249; fewer where there are fewer steps than levels."""
     n_levels, width = min(N_LEVELS, n_timesteps), len(str(n_timesteps - 1))
@@ -46,9 +71,9 @@ def level_names(n_timesteps: int) -> list[str]:
 
 
 def level_means(means: Mapping[str, float]) -> dict[str, float]:
-    """Means as they are logged, from those of what `by_noise_level` gives; a level without a sample is left out.
+    """Means as they are logged, from those of what `by_noise_level` and `by_corpus` give.
 
-    What has no level stays as it is.
+    A level or corpus without a sample is left out. What has neither stays as it is.
     """
     logged = {}
     for name, mean in means.items():

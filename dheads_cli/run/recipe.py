@@ -33,20 +33,22 @@ def check(ref: str, overrides: Sequence[str] = (), *, device: str = "auto") -> d
     """Try a recipe without training it, and print what was found.
 
     Returns:
-        {"path", "components", "data"} and what the task's network takes: a `VideoCost` or a `TrainingCost`.
+        {"path", "components", "data"} and what the task's network takes: a `VideoCost` or a `TrainingCost`. "data" is a
+        text, or, of several corpora, the text of each by its folder.
 
     Raises:
         DheadsError: a component can't be built, or sizes or weights to begin with do not fit.
     """
     loaded = load_any_recipe(ref, overrides)
     built = build_components(loaded)
-    data = describe_data(loaded.recipe, ref)
+    data = {str(path): describe_data(loaded.recipe, path, ref) for path in loaded.recipe.data.paths}
     weights = describe_weights(loaded.recipe, built)
     cost, cost_rows = cost_of(loaded.recipe, built, device)
     rows = [[path, names, "builds"] for path, names in component_names(loaded.recipe).items()]
-    rows += [["data.path", loaded.recipe.data.path, data], *weights, *cost_rows]
+    rows += [*(["data.path", path, found] for path, found in data.items()), *weights, *cost_rows]
     console.table(f"{loaded.path}: no mistakes", ["what", "value", "found"], rows)
-    report = {"path": str(loaded.path), "components": component_names(loaded.recipe), "data": data, **vars(cost)}
+    report = {"path": str(loaded.path), "components": component_names(loaded.recipe), **vars(cost)}
+    report["data"] = data if len(data) > 1 else next(iter(data.values()))
     console.result(report)
     return report
 
@@ -91,13 +93,12 @@ def build_components(loaded: Loaded[AnyRecipe]) -> dict[str, Any]:
     return built
 
 
-def describe_data(recipe: AnyRecipe, ref: str) -> str:
-    """What lies in the corpus of the recipe called `ref`, or how to make it."""
+def describe_data(recipe: AnyRecipe, path: Path, ref: str) -> str:
+    """What lies in a corpus of the recipe called `ref`, or how to make it."""
     from dheads_cli.data.clip_choice import choose_clips
     from dheads_cli.data.shards import Corpus
 
     settings = recipe.data
-    path = Path(settings.path)
     if not path.exists():
         return f"not there yet; make it with: dheads preprocess CORPUS -o {path} --recipe {ref}"
     try:

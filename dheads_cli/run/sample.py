@@ -73,7 +73,7 @@ def sample(
         limit: at most this many clips, spread evenly over the split.
         shuffled: make each clip a second time with the sound of another of the same speaker, as a floor for metrics.
         out: samples folder; None is <run>/samples/step-<step>-<split>.
-        data: preprocessed corpus; None is the recipe's data.path.
+        data: preprocessed corpus; None is the recipe's data.path, the first where it names several.
         seed: None is the recipe's.
         device: torch device or "auto".
         sampler: None is the recipe's.
@@ -87,7 +87,7 @@ def sample(
     trained = load_model(run, choose_device(device))
     settings = chosen_settings(trained, sampler, motion_noise, sets)
     seed = trained.recipe.seed if seed is None else seed
-    corpus = Corpus(data or Path(trained.recipe.data.path))
+    corpus = Corpus(data or trained.recipe.data.paths[0])
     step = int(trained.info.get("step", 0))
     folder = out or run_folder(run, trained) / "samples" / f"step-{step:06d}-{split}"
     if (folder / MANIFEST).exists() and not overwrite:

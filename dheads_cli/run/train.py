@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import torch
 
 from dheads_cli import console
+from dheads_cli.data.batch import Batch
 from dheads_cli.data.dataset import TrainingSet, Views
 from dheads_cli.data.hearing import Versions
+from dheads_cli.data.mixture import SampleSet, mixed
 from dheads_cli.errors import DheadsError
 from dheads_cli.model.build import Parts, build_component, build_model, random_inputs
 from dheads_cli.model.diffusion import Objective
@@ -70,13 +73,15 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     network = compiled(parts.unet, target) if settings.compile else None
     timesteps = TIMESTEPS[settings.timesteps](recipe.model.n_timesteps)
     state = begin_or_resume(run_dir, recipe, parts, restart, timesteps=timesteps.state)
-    data = training_set(recipe, parts, recipe.data.train_split, augmented=True)
-    validation = training_set(recipe, parts, recipe.data.val_split, seed_offset=1)
+    training = training_sets(recipe, parts, recipe.data.train_split, augmented=True)
+    validation = training_sets(recipe, parts, recipe.data.val_split, seed_offset=1)
     prepare_run_dir(run_dir, recipe, state)
-    encode_ahead(data, (settings.steps - state.step) * settings.batch_size)
-    encode_ahead(validation, N_VALIDATION)
+    n_samples = (settings.steps - state.step) * settings.batch_size
+    for sets, n in ((training, n_samples), (validation, N_VALIDATION)):
+        for each, share in zip(sets, recipe.data.shares, strict=True):
+            encode_ahead(each, round(share * n))
     if recipe.data.cache == "ram":
-        decode_ahead(data, n_workers(recipe.data.workers, target))
+        decode_ahead(training, n_workers(recipe.data.workers, target))
     loss_of = training_loss(recipe, parts, target, precision, timesteps)
     loss_of = replace(loss_of, network=network)
     peak = current().n * convolution_peak(target, precision)
@@ -84,21 +89,21 @@ def train(recipe: Recipe, run_dir: Path, *, device: str = "auto", restart: bool 
     speed = Speed(flop_of_training(parts.unet, one), peak)
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
-        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
+        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {sum(len(each.clips) for each in training)} clips, "
         f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}; "
         f"{speed.flop_per_sample / 1e9:.3g} GFLOP a sample, peak {peak / 1e9:.4g} GFLOP/s"
     )
     pictures = None
     if settings.sample_every and current().is_first:
-        watch = watch_of(recipe, parts, validation.corpus, validation.clips, run_dir, state.step)
+        watch = watch_of(recipe, parts, validation[0].corpus, validation[0].clips, run_dir, state.step)
         pictures = Pictures(settings.sample_every, partial(draw, state, watch))
     return learn(
         recipe,
         run_dir,
         state,
-        data,
+        mixed_sets(recipe, training),
         loss_of,
-        lambda: validation_losses(recipe, state, loss_of, validation),
+        lambda: validation_losses(recipe, state, loss_of, mixed_sets(recipe, validation)),
         pictures,
         speed,
     )
@@ -119,6 +124,7 @@ def training_loss(
     return TrainingLoss(
         parts, objective, device, precision, recipe.seed, timesteps, dropout,
         settings.motion_patch_drop, settings.motion_patch_px, rollout_of(recipe, precision),
+        corpora=recipe.data.corpus_names,
     )  # fmt: skip
 
 
@@ -128,10 +134,14 @@ def draw(state: State, watch: Watch, step: int) -> Drawn:
         return watch(step)
 
 
-def training_set(
+def training_sets(
     recipe: Recipe, parts: Parts, split: str, seed_offset: int = 0, *, augmented: bool = False
-) -> TrainingSet:
-    """The clips of one split as the recipe wants them seen."""
+) -> list[TrainingSet]:
+    """The clips of one split of each corpus, as the recipe wants them seen; they share one memory.
+
+    Raises:
+        DheadsError: a corpus can't be used, or its frame rate is not that of the others.
+    """
     settings = recipe.train
     views = Views(
         n_motion_frames=recipe.model.n_motion_frames,
@@ -155,23 +165,39 @@ def training_set(
     )
     frozen = "audio_encoder" not in parts.trained_modules()
     versions = versions_of(recipe) if augmented else Versions()
-    data = TrainingSet(
-        Path(recipe.data.path),
-        split,
-        parts.audio_encoder,
-        frozen=frozen,
-        size=recipe.model.size,
-        views=views,
-        cache_bytes=recipe.data.cache_gb * 2**30,
-        seed=recipe.seed + seed_offset,
-        keep=recipe.data.limits,
-        targets_per_clip=recipe.data.targets_per_clip if augmented else 1,  # the validation loss is of as many clips
-        versions=versions,
-        caches=embedding_caches(recipe, parts.audio_encoder, versions) if frozen else (),
-    )
-    if recipe.data.keep:
-        console.info(f"split {split}: data.keep leaves {data.choice}")
-    return data
+    sets: list[TrainingSet] = []
+    for path, name in zip(recipe.data.paths, recipe.data.corpus_names, strict=True):
+        made = TrainingSet(
+            path,
+            split,
+            parts.audio_encoder,
+            frozen=frozen,
+            size=recipe.model.size,
+            views=views,
+            cache_bytes=recipe.data.cache_gb * 2**30,
+            seed=recipe.seed + seed_offset,
+            keep=recipe.data.limits,
+            targets_per_clip=recipe.data.targets_per_clip if augmented else 1,  # the validation loss: of as many clips
+            versions=versions,
+            caches=embedding_caches(recipe, parts.audio_encoder, versions, path) if frozen else (),
+        )
+        sets.append(made)
+        if made.fps != sets[0].fps:
+            raise DheadsError(
+                f"{path}: has {made.fps:g} frames/s, but {sets[0].corpus.folder} {sets[0].fps:g}: all corpora of "
+                f"data.path need the same; preprocess it again with --set preprocess.fps={sets[0].fps:g}"
+            )
+        made.memory = sets[0].memory
+        if recipe.data.keep:
+            where = f"split {split}" if len(recipe.data.paths) == 1 else f"{name}, split {split}"
+            console.info(f"{where}: data.keep leaves {made.choice}")
+    return sets
+
+
+def mixed_sets(recipe: Recipe, sets: Sequence[TrainingSet]) -> SampleSet[Batch]:
+    """The samples of all corpora, each with its share."""
+    first = sets[0]
+    return mixed(sets, recipe.data.shares, seed=first.seed, targets_per_clip=first.targets_per_clip)
 
 
 def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
@@ -190,8 +216,12 @@ def rollout_of(recipe: Recipe, precision: torch.dtype) -> Rollout | None:
 
 
 @torch.no_grad()
-def validation_losses(recipe: Recipe, state: State, loss_of: TrainingLoss, data: TrainingSet) -> dict[str, float]:
-    """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels: "val_loss", and by noise level.
+def validation_losses(
+    recipe: Recipe, state: State, loss_of: TrainingLoss, data: SampleSet[Batch]
+) -> dict[str, float]:
+    """Mean loss of the EMA weights on a fixed set of frames, noises and noise levels.
+
+    "val_loss", and the same by noise level and, where there are several, by corpus.
 
     Steps are drawn uniformly and the model is given all its conditions, whole: the same measure however it is trained.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from dheads_cli import console
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.lip_clips import UNKNOWN, LipBatch, LipSet, spoken_clips
+from dheads_cli.data.mixture import mixed
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.sync_clips import SyncViews
 from dheads_cli.errors import DheadsError
@@ -22,10 +23,11 @@ from dheads_cli.model.sentence import SILENCE, labels_of
 from dheads_cli.recipe_lips import LipsRecipe
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.lip_report import REPORT, make_report, show, write
+from dheads_cli.run.noise_levels import by_corpus
 from dheads_cli.run.processes import current
 from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, brief_scores, ema_weights
+from dheads_cli.run.training_state import State, begin_or_resume, brief_scores_of_all, ema_weights
 
 CLIPS_AT_ONCE = 8  # in validation
 
@@ -50,9 +52,10 @@ def train_lips(recipe: LipsRecipe, run_dir: Path, *, device: str = "auto", resta
     """
     settings = recipe.train
     target, precision = begin(recipe, device)
-    corpus = Corpus(Path(recipe.data.path))
-    data = lip_set(recipe, corpus, recipe.data.train_split, recipe.data.limits)
-    validation = lip_set(recipe, corpus, recipe.data.val_split, recipe.data.limits)
+    corpora = {name: Corpus(path) for name, path in zip(recipe.data.corpus_names, recipe.data.paths, strict=True)}
+    data = lip_sets(recipe, corpora, recipe.data.train_split)
+    validation = lip_sets(recipe, corpora, recipe.data.val_split)
+    mixture = mixed(list(data.values()), recipe.data.shares, seed=recipe.seed)
     reader = build_lip_reader(recipe.model, target, freeze_lips=settings.freeze_lips)
     if settings.lips_weights is not None and (restart or not (run_dir / "resume.safetensors").exists()):
         console.info(f"begins with the convolutions of {take_lips(settings.lips_weights, reader)}")
@@ -60,34 +63,45 @@ def train_lips(recipe: LipsRecipe, run_dir: Path, *, device: str = "auto", resta
     prepare_run_dir(run_dir, recipe, state)
     if state.step == 0:
         (run_dir / REPORT).unlink(missing_ok=True)  # of the run that was here
-    loss_of = LipLoss(reader, target, precision)
+    loss_of = LipLoss(reader, target, precision, list(corpora))
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
-    n_timed = sum(bool((clip.labels != UNKNOWN).any()) for clip in data.clips)
+    clips = [clip for each in data.values() for clip in each.clips]
+    n_timed = sum(bool((clip.labels != UNKNOWN).any()) for clip in clips)
     console.info(
-        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, {n_timed} of them with words' "
+        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(clips)} clips, {n_timed} of them with words' "
         f"times, {target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in "
         f"{run_dir}"
     )
-    done = learn(recipe, run_dir, state, data, loss_of, lambda: score_briefly(state, loss_of, validation))
+    done = learn(recipe, run_dir, state, mixture, loss_of, lambda: score_briefly(recipe, state, loss_of, validation))
     if state.step < settings.steps or not current().is_first:
         return done
     with ema_weights(state):
-        report = make_report(state.step, reader, held_out(recipe, corpus), target)
+        report = make_report(state.step, reader, held_out(recipe, corpora), target)
     write(run_dir, report)
     show(run_dir, report)
     return {**done, "lips": report}
 
 
-def held_out(recipe: LipsRecipe, corpus: Corpus) -> dict[str, LipSet]:
+def held_out(recipe: LipsRecipe, corpora: Mapping[str, Corpus]) -> dict[str, LipSet]:
     """The clips of each split that is not trained on, where any of it says a sentence of the pattern."""
     sets = {}
-    for split in corpus.splits:
-        if split == recipe.data.train_split:
-            continue
-        try:
-            sets[split] = lip_set(recipe, corpus, split, {})
-        except DheadsError as error:
-            console.warn(f"{error}: left out of the report")
+    for name, corpus in corpora.items():
+        for split in corpus.splits:
+            if split == recipe.data.train_split:
+                continue
+            try:
+                sets[split if len(corpora) == 1 else f"{name}, {split}"] = lip_set(recipe, corpus, split, {})
+            except DheadsError as error:
+                console.warn(f"{error}: left out of the report")
+    return sets
+
+
+def lip_sets(recipe: LipsRecipe, corpora: Mapping[str, Corpus], split: str) -> dict[str, LipSet]:
+    """A split's clips that `data.keep` leaves, by the corpora's names; they share one memory and one length."""
+    sets = {name: lip_set(recipe, corpus, split, recipe.data.limits) for name, corpus in corpora.items()}
+    memory, n_frames = next(iter(sets.values())).memory, max(each.n_frames for each in sets.values())
+    for each in sets.values():
+        each.memory, each.n_frames = memory, n_frames
     return sets
 
 
@@ -99,7 +113,7 @@ def lip_set(recipe: LipsRecipe, corpus: Corpus, split: str, keep: Mapping[str, L
     """
     choice = choose_clips(corpus.clips(split), keep, f"{corpus.folder}, split {split!r},")
     if keep:
-        console.info(f"split {split}: data.keep leaves {choice}")
+        console.info(f"{corpus.folder}, split {split}: data.keep leaves {choice}")
     train, sentence = recipe.train, recipe.model.sentence
     clips = spoken_clips(corpus, choice.clips, sentence)
     return LipSet(
@@ -118,11 +132,13 @@ class LipLoss:
         reader: what reads.
         device: where it runs.
         precision: of the forward pass; the loss is float32.
+        corpora: names of several corpora, whose losses are told apart.
     """
 
     reader: LipReader
     device: torch.device
     precision: torch.dtype
+    corpora: Sequence[str] = ()
 
     def __call__(self, batch: LipBatch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
         """Loss [B], nats a frame, and the share of spoken frames whose word is right [B] (0 where none is known)."""
@@ -141,9 +157,12 @@ class LipLoss:
             losses = losses.masked_scatter(timeless, ctc / lengths)
         spoken = known & (labels != SILENCE)
         right = ((logits.argmax(dim=2) == labels) & spoken).sum(1) / spoken.sum(1).clamp(min=1)
-        return {"loss": losses, "accuracy": right}
+        return {"loss": losses, "accuracy": right} | by_corpus(losses, batch.corpus, self.corpora)
 
 
-def score_briefly(state: State, loss_of: LipLoss, data: LipSet) -> dict[str, float]:
+def score_briefly(
+    recipe: LipsRecipe, state: State, loss_of: LipLoss, data: Mapping[str, LipSet]
+) -> dict[str, float]:
     """Mean loss and accuracy of the EMA weights over a split's clips."""
-    return brief_scores(state, loss_of, data.in_order(CLIPS_AT_ONCE))
+    batches = {name: each.in_order(CLIPS_AT_ONCE) for name, each in data.items()}
+    return brief_scores_of_all(state, loss_of, batches, recipe.data.shares)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,19 @@ from torch.nn import functional as F
 from dheads_cli import console
 from dheads_cli.data.clip_choice import Limits, choose_clips
 from dheads_cli.data.hearing import Versions
+from dheads_cli.data.mixture import mixed
 from dheads_cli.data.shards import Corpus
 from dheads_cli.data.sync_clips import SyncBatch, SyncSet, SyncViews
 from dheads_cli.model.sync import SyncNet, build_sync
 from dheads_cli.recipe_sync import SyncRecipe
 from dheads_cli.run.batch_parts import Part
 from dheads_cli.run.encode_ahead import versions_of
+from dheads_cli.run.noise_levels import by_corpus
 from dheads_cli.run.processes import current
 from dheads_cli.run.sync_report import REPORT, SHORT_FRAMES, make_report, show, write
 from dheads_cli.run.training_files import prepare_run_dir
 from dheads_cli.run.training_loop import begin, learn
-from dheads_cli.run.training_state import State, begin_or_resume, brief_scores, ema_weights
+from dheads_cli.run.training_state import State, begin_or_resume, brief_scores_of_all, ema_weights
 
 CLIPS_AT_ONCE = 8  # in validation
 
@@ -49,33 +51,50 @@ def train_sync(recipe: SyncRecipe, run_dir: Path, *, device: str = "auto", resta
     """
     settings = recipe.train
     target, precision = begin(recipe, device)
-    corpus = Corpus(Path(recipe.data.path))
+    corpora = {name: Corpus(path) for name, path in zip(recipe.data.corpus_names, recipe.data.paths, strict=True)}
     network = build_sync(recipe.model.channels, recipe.model.embed_dim, target)
     state = begin_or_resume(run_dir, recipe, network, restart)
-    data = sync_set(recipe, corpus, recipe.data.train_split, recipe.data.limits, augmented=True)
-    validation = sync_set(recipe, corpus, recipe.data.val_split, recipe.data.limits)
+    data = sync_sets(recipe, corpora, recipe.data.train_split, augmented=True)
+    validation = sync_sets(recipe, corpora, recipe.data.val_split)
+    mixture = mixed(list(data.values()), recipe.data.shares, seed=recipe.seed)
     prepare_run_dir(run_dir, recipe, state)
     if state.step == 0:
         (run_dir / REPORT).unlink(missing_ok=True)  # of the run that was here
-    loss_of = SyncLoss(network, settings.temperature, target, precision)
+    loss_of = SyncLoss(network, settings.temperature, target, precision, list(corpora))
     n_parameters = sum(parameter.numel() for parameter in state.parameters.values())
     console.info(
-        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, {len(data.clips)} clips, "
+        f"{recipe.name}: {n_parameters / 1e6:.2f} M parameters, "
+        f"{sum(len(each.clips) for each in data.values())} clips, "
         f"{target} {str(precision).removeprefix('torch.')}, from step {state.step} to {settings.steps} in {run_dir}"
     )
-    done = learn(recipe, run_dir, state, data, loss_of, lambda: score_briefly(state, loss_of, validation))
+    done = learn(recipe, run_dir, state, mixture, loss_of, lambda: score_briefly(recipe, state, loss_of, validation))
     if state.step < settings.steps or not current().is_first:
         return done
-    others = [
-        split for split in corpus.splits
+    sets = {
+        split if len(corpora) == 1 else f"{name}, {split}": sync_set(recipe, corpus, split, n_frames=SHORT_FRAMES)
+        for name, corpus in corpora.items()
+        for split in corpus.splits
         if split != recipe.data.train_split and any(ref.n_frames >= SHORT_FRAMES for ref in corpus.clips(split))
-    ]  # fmt: skip
-    sets = {split: sync_set(recipe, corpus, split, n_frames=SHORT_FRAMES) for split in others}
+    }
     with ema_weights(state):
         report = make_report(state.step, network, sets, target)
     write(run_dir, report)
     show(run_dir, report)
     return {**done, "sync": report}
+
+
+def sync_sets(
+    recipe: SyncRecipe, corpora: Mapping[str, Corpus], split: str, *, augmented: bool = False
+) -> dict[str, SyncSet]:
+    """A split's clips that `data.keep` leaves, by the corpora's names; they share one memory."""
+    sets = {
+        name: sync_set(recipe, corpus, split, recipe.data.limits, augmented=augmented)
+        for name, corpus in corpora.items()
+    }
+    memory = next(iter(sets.values())).memory
+    for each in sets.values():
+        each.memory = memory
+    return sets
 
 
 def sync_set(
@@ -102,7 +121,7 @@ def sync_set(
     """
     choice = choose_clips(corpus.clips(split), keep or {}, f"{corpus.folder}, split {split!r},")
     if keep:
-        console.info(f"split {split}: data.keep leaves {choice}")
+        console.info(f"{corpus.folder}, split {split}: data.keep leaves {choice}")
     train = recipe.train
     length = n_frames or train.n_frames
     views = SyncViews(length, train.flip, train.warp, train.light, train.blur, recipe.data.speaker_balance)
@@ -111,7 +130,7 @@ def sync_set(
         versions=versions_of(recipe) if augmented else Versions(),
     )  # fmt: skip
     if made.n_short:
-        console.info(f"split {split}: {made.n_short} clips are shorter than {length} frames: left out")
+        console.info(f"{corpus.folder}, split {split}: {made.n_short} clips are shorter than {length} frames: left out")
     return made
 
 
@@ -128,12 +147,14 @@ class SyncLoss:
         temperature: what cosines are divided by.
         device: where they run.
         precision: of the forward pass; the loss is float32.
+        corpora: names of several corpora, whose losses are told apart.
     """
 
     network: SyncNet
     temperature: float
     device: torch.device
     precision: torch.dtype
+    corpora: Sequence[str] = ()
 
     def __call__(self, batch: SyncBatch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
         """Loss [B], nats, and the share of windows of lips that find their own [B]; nothing is drawn."""
@@ -148,9 +169,13 @@ class SyncLoss:
             for logits in (to_sound, own.transpose(1, 2))
         ]
         found = (to_sound.argmax(dim=2) == right).float().mean(1)
-        return {"loss": (losses[0] + losses[1]) / 2, "accuracy": found}
+        loss = (losses[0] + losses[1]) / 2
+        return {"loss": loss, "accuracy": found} | by_corpus(loss, batch.corpus, self.corpora)
 
 
-def score_briefly(state: State, loss_of: SyncLoss, data: SyncSet) -> dict[str, float]:
+def score_briefly(
+    recipe: SyncRecipe, state: State, loss_of: SyncLoss, data: Mapping[str, SyncSet]
+) -> dict[str, float]:
     """Mean loss and accuracy of the EMA weights over the beginnings of a split's clips."""
-    return brief_scores(state, loss_of, data.in_order(CLIPS_AT_ONCE))
+    batches = {name: each.in_order(CLIPS_AT_ONCE) for name, each in data.items()}
+    return brief_scores_of_all(state, loss_of, batches, recipe.data.shares)

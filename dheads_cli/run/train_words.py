@@ -132,7 +132,7 @@ def make_word_set(
         cache_bytes=recipe.data.cache_gb * 2**30,
         seed=recipe.seed,
         versions=versions,
-        caches=embedding_caches(recipe, recogniser.audio_encoder, versions) if frozen else (),
+        caches=embedding_caches(recipe, recogniser.audio_encoder, versions, corpus.folder) if frozen else (),
     )
     if made.n_unknown:
         console.warn(f"{made.n_unknown} words of {words[0].ref.split} are none of those trained on: left out")

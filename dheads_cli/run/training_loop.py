@@ -146,7 +146,7 @@ def beginning(recipe: AnyRecipe, state: State) -> dict[str, str]:
     return {
         "run folder, step": str(state.step),
         "recipe, sha256": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
-        f"{recipe.data.path}/{MANIFEST}, sha256": sha256_of(Path(recipe.data.path) / MANIFEST),
+        **{f"{path}/{MANIFEST}, sha256": sha256_of(path / MANIFEST) for path in recipe.data.paths},
     }
 
 

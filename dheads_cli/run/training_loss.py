@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -17,7 +17,7 @@ from dheads_cli.model.motion_frames import add_noise, drop_patches, stack_motion
 from dheads_cli.model.rollout import Rollout, evaluating
 from dheads_cli.model.timesteps import Timesteps
 from dheads_cli.run.batch_parts import Part
-from dheads_cli.run.noise_levels import by_noise_level
+from dheads_cli.run.noise_levels import by_corpus, by_noise_level
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class TrainingLoss:
         patch_px: side of such a square, px.
         rollout: how the network draws the motion frames of a batch that is to be had so.
         network: the network's forward, compiled; None runs the network itself.
+        corpora: names of several corpora, whose losses are told apart.
     """
 
     parts: Parts
@@ -49,9 +50,10 @@ class TrainingLoss:
     patch_px: int = 1
     rollout: Rollout | None = None
     network: Callable[..., Tensor] | None = None
+    corpora: Sequence[str] = ()
 
     def __call__(self, batch: Batch, noise_seed: int, part: Part | None = None) -> dict[str, Tensor]:
-        """The loss and its terms, also by noise level, each [B]; noise_seed decides all random draws.
+        """The loss and its terms, also by noise level and corpus, each [B]; noise_seed decides all random draws.
 
         Where the batch is a part of a larger one, its samples' draws are those they have in that.
         """
@@ -82,7 +84,8 @@ class TrainingLoss:
         mask = batch.mouth_mask.to(self.device)
         losses = training_losses(self.objective, schedule, output, x_0, x_t, eps, t, given.identity, mask)
         self.timesteps.observe(t, losses["loss"].detach())
-        return by_noise_level(losses, t, weights, schedule.n_timesteps)
+        weighed = by_noise_level(losses, t, weights, schedule.n_timesteps)
+        return weighed | by_corpus(weighed["loss"], batch.corpus, self.corpora, weights)
 
     def motion_frames(self, batch: Batch, identity: Tensor, noise_seed: int, part: Part) -> list[Tensor]:
         """The frames before the target, M x [B, 3, H, W]: real ones, or those that the network draws itself."""

@@ -149,6 +149,26 @@ def brief_scores(
     return {"val_loss": loss, "val_accuracy": accuracy}
 
 
+def brief_scores_of_all(
+    state: State,
+    loss_of: Callable[..., Mapping[str, Tensor]],
+    batches: Mapping[str, Iterable[Any]],
+    shares: Iterable[float],
+) -> dict[str, float]:
+    """The means of several corpora's brief scores by their shares, and the loss of each: val_loss/CORPUS.
+
+    Args:
+        state: the model.
+        loss_of: of a batch.
+        batches: by the corpora's names.
+        shares: of the corpora; together 1.
+    """
+    scores = {name: brief_scores(state, loss_of, each) for name, each in batches.items()}
+    pairs = list(zip(scores.values(), shares, strict=True))
+    means = {name: sum(score[name] * share for score, share in pairs) for name in ("val_loss", "val_accuracy")}
+    return means | ({f"val_loss/{name}": score["val_loss"] for name, score in scores.items()} if len(pairs) > 1 else {})
+
+
 def kept(state: State) -> dict[str, Tensor]:
     """What a resume state holds of a model, by its name there; the optimiser's moments come beside it. Not copies."""
     parts: dict[str, Mapping[str, Tensor]] = {
@@ -189,7 +209,7 @@ def begin_or_resume(
         )
     if other := [name for name, value in facts.items() if info.get(name) != value]:
         raise DheadsError(
-            f"{run_dir}: holds a run of another {other[0]} than {recipe.data.path} gives now: "
+            f"{run_dir}: holds a run of another {other[0]} than {', '.join(map(str, recipe.data.paths))} gives now: "
             "choose another folder with --run, or begin anew with --restart"
         )
     state = fresh_state(parts, recipe, facts, timesteps)
