@@ -33,8 +33,16 @@ app.add_typer(data_app, name="data", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe", no_args_is_help=True)
 
 
+# GNU OpenMP's threads spin this many times at a barrier before they sleep. Its own default, without end where there are
+# as many threads as cores, makes torch many times slower on a busy machine (docs/PERFORMANCE.md). It is read when torch
+# is loaded, and worker processes inherit it.
+SPIN_COUNT = "3000"
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 the user's mistake, 130 Ctrl-C, 1 a bug (with its traceback)."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     try:
         app()
     except DheadsError as error:

@@ -242,3 +242,19 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "KeyError: 'bug'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, None)],
+)
+def test_threads_do_not_spin_long_unless_the_user_says_so(given: dict[str, str], count: str | None) -> None:
+    program = (
+        "import os, sys, dheads_cli.cli as cli; sys.argv = ['dheads', '--version']\n"
+        "try: cli.main()\nexcept SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=plain | given, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == str(count)

@@ -24,7 +24,7 @@ from dheads_cli.recipe import Preprocess, Recipe
 from dheads_cli.recipe_io import load_any_recipe, recipe_to_yaml
 from dheads_cli.recipe_words import WordsRecipe
 from dheads_cli.run.preprocess import preprocess
-from dheads_cli.run.train import train, training_set
+from dheads_cli.run.train import train, training_sets
 from dheads_cli.run.train_words import train_words, words_of
 from dheads_cli.run.training_state import begin_or_resume
 from dheads_cli.run.word_report import make_report
@@ -192,7 +192,7 @@ def test_a_frozen_encoder_is_heard_as_in_a_recording(folder: Path, heard: Path) 
     settings = video(folder, audio_encoder_weights=str(heard), freeze_audio_encoder=True)
     parts = build_model(settings.model, freeze_audio_encoder=True)
     begin_or_resume(Path("none"), settings, parts, restart=False)
-    data = training_set(settings, parts, "train")
+    data = training_sets(settings, parts, "train")[0]
     clip = data.corpus.load(data.clips[0])
     whole = encode_speech(parts.audio_encoder, torch.from_numpy(clip.waveform), len(clip.frames), clip.fps)
     assert torch.equal(data.clip(data.clips[0]).sound, whole.half().float())  # as all frozen encoders
