@@ -223,5 +223,5 @@ def test_recipes_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_pattern_stands_for_shipped_recipes(tmp_path: Path) -> None:
     ended = dheads("ablate", "paper/nothing-*", "-o", tmp_path)
     assert ended.code == 2
-    told = "error: paper/nothing-*: no such file, and no shipped recipe has such a name: small, tiny"
+    told = "error: paper/nothing-*: no such file, and no shipped recipe has such a name: small, small-grid, tiny"
     assert ended.stderr.startswith(told)

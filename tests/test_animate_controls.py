@@ -25,7 +25,7 @@ BOTH = ChosenControls(blinks=1.5, head="natural")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors", ["eyes", "head"])
+    return make_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors", controls=["eyes", "head"])
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,10 @@ from dheads_cli.run.identity import find_face
 
 CPU = torch.device("cpu")
 CLIP = Path(__file__).parent / "data/grid/s1/bbaf2n.mp4"
-SETTINGS = Model(size=32, channels=32, channel_mult=[1, 1], n_res_blocks=1, head_dim=32, audio_encoder="logmel")
+SETTINGS = Model(
+    size=32, channels=32, channel_mult=[1, 1], n_res_blocks=1, head_dim=32, audio_encoder="logmel",
+    prediction="identity_residual", learned_variance=False,
+)  # fmt: skip
 STEPS, BATCH = 2, 3
 
 

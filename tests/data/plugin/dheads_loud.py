@@ -9,5 +9,5 @@ class Loudness:  # audio encoder: the mean loudness of each quarter of a video f
         return loudness.view(len(waveform), n_frames, 4)
 
 
-def one_step(clip=1.0):  # sampler: believe the network at once
+def one_step(clip=1.0):  # sampler: return the network's first x_0 estimate
     return lambda denoise, x_t, schedule, noise: denoise(x_t, schedule.timesteps[-1]).x_0.clamp(-clip, clip)
