@@ -126,9 +126,10 @@ class Sample(Section):
         description="Bring each frame's mean and spread of colour outside the mouth back to the identity frame's by "
         "this share.",
     )
-    close_mouth: bool = Field(
+    close_mouth: bool | Literal["learned"] = Field(
         False,
-        description="`dheads animate` closes a photo's open mouth first: for models that keep a smile's teeth.",
+        description="`dheads animate` closes a photo's open mouth first (true), for models that keep a smile's teeth; "
+        "learned: the model has learned from photos of smiles to close them itself.",
     )
     blinks: Blinks = Field(
         "natural",

@@ -16,7 +16,7 @@ def test_webdataset_reads_a_shard(tmp_path: Path) -> None:
     samples = list(webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False))
     assert len(samples) == 3
     for sample in samples:
-        members = {extension: sample[extension] for extension in EXTENSIONS}
+        members = {extension: sample[extension] for extension in EXTENSIONS if extension in sample}
         assert len(decode_sample(members).frames) == 20
 
 

@@ -94,7 +94,7 @@ def find_face(
     size: int,
     face_index: int | None,
     *,
-    closing: bool = False,
+    closing: bool | str = False,
 ) -> Identity:
     """Crop the face of a picture as training clips were, and warn of what may spoil the video.
 
@@ -104,7 +104,7 @@ def find_face(
         settings: of the model's faces.
         size: of the crop, px.
         face_index: which face, 1 is the largest; None takes the largest, and says so where there are several.
-        closing: close its mouth where that is open (sample.close_mouth).
+        closing: sample.close_mouth: close its mouth where that is open; "learned" leaves that to the model.
 
     Raises:
         DheadsError: no face, not that many, or one too small to use.
@@ -125,7 +125,11 @@ def find_face(
     if found.extent_px < size / 2:
         console.warn(f"{path}: the face is only {found.extent_px:.0f} px large; the video will be soft")
     crop, _, transform = align.align_image(picture, landmarks, size, margins_of(settings))
-    closed = _closed(picture, landmarks, settings, size) if closing and found.mouth > portrait.MAX_MOUTH else None
+    closed = None
+    if closing == "learned":
+        found = replace(found, mouth=0.0)
+    elif closing and found.mouth > portrait.MAX_MOUTH:
+        closed = _closed(picture, landmarks, settings, size)
     if closed is not None:
         crop = closed
         console.info(
