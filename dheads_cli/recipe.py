@@ -126,6 +126,13 @@ class Sample(Section):
         description="Bring each frame's mean and spread of colour outside the mouth back to the identity frame's by "
         "this share.",
     )
+    max_stray: float | None = Field(
+        20.0,
+        gt=0,
+        description="`dheads animate` stops where drawn frames stray further than this from the photo's colours "
+        "outside the lower face, in levels of 255 (docs/MEDIA.md); null never stops: for models that draw other "
+        "backgrounds.",
+    )
     close_mouth: bool | Literal["learned"] = Field(
         False,
         description="`dheads animate` closes a photo's open mouth first (true), for models that keep a smile's teeth; "

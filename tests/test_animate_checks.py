@@ -22,7 +22,7 @@ from dheads_cli.data.quality import spoken_frames
 from dheads_cli.model.generate import from_uint8
 from dheads_cli.recipe_section import Component
 from dheads_cli.run.animate_batch import Outcome, draw_clips
-from dheads_cli.run.animate_checks import MAX_LOOKS, MAX_STRAY, MIN_OPENING_SD, BrokenUp, MouthCheck, PictureCheck
+from dheads_cli.run.animate_checks import MAX_LOOKS, MIN_OPENING_SD, BrokenUp, MouthCheck, PictureCheck
 from dheads_cli.run.animate_clip import Artist, Clip, Drawing, ready
 from dheads_cli.run.animate_jobs import Job
 from dheads_cli.run.kept_frames import MAX_WAITING, n_left
@@ -33,6 +33,8 @@ Frames = NDArray[np.uint8]
 CLIP = Path(__file__).parent / "data/grid/s1/bbaf2n.mp4"
 MEDIAPIPE = Component(use="mediapipe")
 STRANGE: Frames = np.tile(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8).repeat(8, 1), (32, 2, 1))  # bright stripes
+
+MAX_STRAY = 20.0  # the default of sample.max_stray
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def opening_sd(frames: Frames, speech: Path) -> float | None:
 
 
 def test_a_real_speaker_is_far_from_breaking_up_and_a_mouth_that_moves(speaker: Frames) -> None:
-    picture = PictureCheck(speaker[0], 25.0)
+    picture = PictureCheck(speaker[0], 25.0, MAX_STRAY)
     see_all(picture, speaker)
     assert 0 < picture.stray < MAX_STRAY / 3
     sd = opening_sd(speaker, CLIP)
@@ -97,7 +99,7 @@ def test_a_long_video_s_mouth_is_looked_at_a_bounded_number_of_times(speaker: Fr
 
 
 def test_a_picture_that_changes_brightly_has_broken_up_half_a_second_later(speaker: Frames) -> None:
-    picture = PictureCheck(speaker[0], 25.0)
+    picture = PictureCheck(speaker[0], 25.0, MAX_STRAY)
     see_all(picture, speaker[:10])
     with pytest.raises(BrokenUp):
         see_all(picture, np.repeat(255 - speaker[:1], 12, axis=0))
@@ -105,11 +107,11 @@ def test_a_picture_that_changes_brightly_has_broken_up_half_a_second_later(speak
 
 
 def test_a_blink_and_the_lower_face_do_not_count(speaker: Frames) -> None:
-    picture, frame = PictureCheck(speaker[0], 25.0), speaker[0].copy()
+    picture, frame = PictureCheck(speaker[0], 25.0, MAX_STRAY), speaker[0].copy()
     frame[70:, 25:105] = (0, 255, 0)
     see_all(picture, np.stack([frame] * 25))
     assert picture.stray < 3  # what is left is the lower face's edge within blocks of 8 px
-    blinking, closed = PictureCheck(speaker[0], 25.0), speaker[0].copy()
+    blinking, closed = PictureCheck(speaker[0], 25.0, MAX_STRAY), speaker[0].copy()
     closed[40:52, 36:92] = closed[55:57, 36:92].mean(axis=0).astype(np.uint8)  # skin over the eyes
     see_all(blinking, np.stack([closed] * 25))
     assert blinking.stray < MAX_STRAY / 3

@@ -25,7 +25,7 @@ WINDOW_S = 0.5  # over which the strayed levels are averaged
 # The highest values measured (docs/MEDIA.md has the table). `small` on 19 frontal photos: 1.8. Real GRID speakers from
 # the first frame of their own clip: 4.7 for 16 clips, 11.5 for the two of s5, who moves most. Vermeer's Girl with a
 # Pearl Earring once it has broken up into coloured blocks: 30 to 45.
-MAX_STRAY = 20.0
+# So the default of sample.max_stray is 20.
 
 EVERY, MAX_LOOKS = 3, 200  # the mouth is looked at in one frame of three, and at most so often in a video
 NEAR_S = 0.2  # before and after loud frames that belong to the speech
@@ -49,12 +49,14 @@ class PictureCheck:
     Args:
         crop: identity frame, uint8 RGB [S, S, 3].
         fps: frames a second.
+        max_stray: sample.max_stray: the picture has broken up beyond it; None: never.
 
     Attributes:
         stray: the highest mean over half a second so far, grey levels 0 ... 255.
     """
 
-    def __init__(self, crop: NDArray[np.uint8], fps: float) -> None:
+    def __init__(self, crop: NDArray[np.uint8], fps: float, max_stray: float | None) -> None:
+        self._max_stray = max_stray
         around = np.ones((3, 3), np.uint8)
         blocks = _blocks(crop)
         self._low, self._high = cv2.erode(blocks, around), cv2.dilate(blocks, around)
@@ -77,12 +79,12 @@ class PictureCheck:
         self._n_frames += 1
         stray = sum(self._newest) / (self._newest.maxlen or 1)
         self.stray = max(self.stray, stray)
-        if stray > MAX_STRAY:
+        if self._max_stray is not None and stray > self._max_stray:
             second = (self._n_frames - len(self._newest)) / self._fps
             raise BrokenUp(
                 f"the picture breaks up from second {second:.1f} on: parts of it are {stray:.0f} of 255 levels from "
-                f"the photo's colours (limit {MAX_STRAY:.0f}). Take another photo: a face from the front, upright, "
-                "with a closed mouth."
+                f"the photo's colours (limit {self._max_stray:g}). Take another photo: a face from the front, upright, "
+                "with a closed mouth; or --set sample.max_stray=null."
             )
 
 
@@ -133,10 +135,14 @@ class Checks:
         crop: identity frame, uint8 RGB [S, S, 3].
         recording: the speech.
         detector: component that finds landmarks in drawn frames.
+        max_stray: see PictureCheck.
     """
 
-    def __init__(self, crop: NDArray[np.uint8], recording: Recording, detector: Component) -> None:
-        self._picture, self._mouth = PictureCheck(crop, recording.fps), MouthCheck(detector, recording)
+    def __init__(
+        self, crop: NDArray[np.uint8], recording: Recording, detector: Component, max_stray: float | None
+    ) -> None:
+        self._picture = PictureCheck(crop, recording.fps, max_stray)
+        self._mouth = MouthCheck(detector, recording)
 
     def see(self, drawn: NDArray[np.uint8]) -> None:
         """Measure the next frame, uint8 RGB [S, S, 3]. Raises BrokenUp."""

@@ -210,7 +210,7 @@ class Drawing:
             self.noise.generators[0].set_state(self._kept.noise)
         self.n_before = self.past.n_frames
         recipe = artist.trained.recipe
-        self.checks = Checks(clip.crop, clip.recording, recipe.preprocess.detector)
+        self.checks = Checks(clip.crop, clip.recording, recipe.preprocess.detector, artist.settings.max_stray)
         self.controls = controls_for(recipe, artist.settings, [clip.seed], artist.device, self.n_before)
         self._stack = ExitStack()
 
