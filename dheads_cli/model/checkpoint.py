@@ -146,7 +146,7 @@ def load_weights(
         name: each for name, each in expected.items() if name.startswith(ADDED_PARTS) and name not in tensors
     }
     if isinstance(before, Recipe) and isinstance(recipe, Recipe):
-        if before.model.audio_encoder != recipe.model.audio_encoder:  # what takes another width of it begins anew
+        if before.model.audio_encoder != recipe.model.audio_encoder:  # layers of another input width start anew
             tensors |= {
                 name: each
                 for name, each in expected.items()

@@ -1,4 +1,4 @@
-"""What a video's frames are told of eyes and head: blinks and head motion drawn from a seed, or given frame by frame.
+"""Series of controls for a video: blinks and head motion drawn from a seed, or given frame by frame.
 
 Each series goes on without end, one value a frame, and follows from the seed alone. So a video that is drawn in several
 parts has the same blinks as one that is drawn at once.

@@ -88,8 +88,8 @@ def fit_visemes(
     with console.progress("fit visemes", total=len(chosen) * (1 + augmented), unit="clips") as bar:
         for ref in chosen:
             for version in range(1 + augmented):
-                features, lips = _clip(shards, ref, encoder, versions, version)
-                sums = _sums(windows(features), lips, 1 / counts[ref.speaker])
+                features, landmarks = _clip(shards, ref, encoder, versions, version)
+                sums = _sums(windows(features), lips_and_jaw(landmarks), 1 / counts[ref.speaker])
                 total = sums if total is None else total + sums
                 bar.advance(1)
     assert total is not None
@@ -98,7 +98,8 @@ def fit_visemes(
     for name in shards.splits:
         if name != split:
             held_out = _chosen(shards.clips(name), 20, seed)
-            scores[name] = _score(weights, bias, [_opening(shards, ref, encoder) for ref in held_out])
+            clean = (_clip(shards, ref, encoder, Versions(), 0) for ref in held_out)
+            scores[name] = _score(weights, bias, [(features, mouth_opening(points)) for features, points in clean])
     tensors = {
         "layers": torch.tensor(layers),
         "map": torch.from_numpy(weights.reshape(2 * CONTEXT + 1, -1, rank)).float(),
@@ -126,18 +127,15 @@ def _chosen(clips: list[ClipRef], per_speaker: int, seed: int) -> list[ClipRef]:
     return chosen
 
 
-def _clip(shards: Corpus, ref: ClipRef, encoder: Any, versions: Versions, version: int) -> tuple[Array, Array]:
-    """Features [F, D] of a version of a clip's sound, and its lips and jaw [F, 2 POINTS]."""
+def _clip(
+    shards: Corpus, ref: ClipRef, encoder: Any, versions: Versions, version: int
+) -> tuple[Array, NDArray[np.float32]]:
+    """Features [F, D] of a version of a clip's sound, and its landmarks [F, 68, 2]."""
     clip = shards.load(ref)
     wave = versions.apply(clip.waveform, clip.sample_rate, ref.id, version)
     with torch.inference_mode():
         features = encode_speech(encoder, torch.from_numpy(wave), len(clip.frames), clip.fps)
-    return features.numpy().astype(np.float64), lips_and_jaw(clip.landmarks)
-
-
-def _opening(shards: Corpus, ref: ClipRef, encoder: Any) -> tuple[Array, Array]:
-    features, _ = _clip(shards, ref, encoder, Versions(), 0)
-    return features, mouth_opening(shards.load(ref).landmarks)
+    return features.numpy().astype(np.float64), clip.landmarks
 
 
 def lips_and_jaw(landmarks: NDArray[np.floating[Any]]) -> Array:

@@ -9,19 +9,18 @@ from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dheads_cli import console
 from dheads_cli.data import align
 from dheads_cli.data.corpora import ClipSource, list_corpus
 from dheads_cli.data.corpora.splits import with_splits
 from dheads_cli.data.manifest import MANIFEST, ManifestRow
+from dheads_cli.data.mouth import mouth_opening, pearson
 from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import MeshDetector
@@ -112,7 +111,6 @@ def synthesize(
         "clips": len(pairs),
         "clips_sha256": clips_digest([(pair.split, pair.id) for pair in pairs]),
         **versions_of(preprocess),
-        "dheads": version("dheads"),
         "mean_face": align.MEAN_FACE_VERSION,
         "synthesis": VERSION,
         "settings": {**preprocess.model_dump(include=OF_THE_BYTES), **asdict(settings)},
@@ -219,14 +217,12 @@ def make_pairs(photos: Sequence[ClipSource], clips: Sequence[ClipSource], settin
 def check_mouths(
     folder: Path, rows: Sequence[ManifestRow], preprocess: Preprocess, n_clips: int, seed: int
 ) -> dict[str, float]:
-    """Find the landmarks of drawn frames anew: does the mouth that is seen open as it was told to?
+    """Detect the face again in the drawn frames and compare the opening of the mouth with the driver's.
 
     Returns:
         {"clips", "mouth_r_mean", "mouth_r_lowest", "amplitude"}: correlation of the opening that the detector finds on
         the stored frames with the driving clip's, over clips, and the mean ratio of their standard deviations.
     """
-    from dheads_cli.data.mouth import mouth_opening, pearson
-
     corpus, detector = Corpus(folder), detector_of(preprocess)
     assert isinstance(detector, MeshDetector)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:n_clips]
@@ -246,19 +242,6 @@ def check_mouths(
         "mouth_r_lowest": round(float(np.min(scores)), 3),
         "amplitude": round(float(np.mean(ratios)), 3),
     }
-
-
-def contact_sheet(folder: Path, rows: Sequence[ManifestRow], n_clips: int = 8, n_frames: int = 8) -> NDArray[np.uint8]:
-    """Rows of a photo and frames of its clip, evenly spread over speakers and time, uint8 RGB."""
-    corpus = Corpus(folder)
-    chosen = [rows[index] for index in np.linspace(0, len(rows) - 1, min(n_clips, len(rows))).astype(int)]
-    strips = []
-    for row in chosen:
-        clip = corpus.load(corpus.clip(row.id))
-        assert clip.photo is not None
-        places = np.linspace(0, len(clip.frames) - 1, n_frames).astype(int)
-        strips.append(np.concatenate([clip.photo, *clip.frames[places]], axis=1))
-    return np.concatenate(strips)
 
 
 def _show(summary: Mapping[str, Any]) -> None:
