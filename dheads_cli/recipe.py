@@ -57,6 +57,11 @@ class Preprocess(Section):
         None, description="Address of the Ray cluster; None takes RAY_ADDRESS, and without it a Ray on this machine."
     )
 
+    @property
+    def margins(self) -> tuple[float, float, float]:
+        """Side, above and below; see align.mean_face_in_crop."""
+        return self.margin_side, self.margin_above, self.margin_below
+
 
 class Guidance(Section):
     """How strongly each condition counts when frames are drawn; 1 is off, and every other costs an evaluation a step.

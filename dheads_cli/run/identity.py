@@ -209,4 +209,4 @@ def _is_sure(settings: Preprocess, picture: NDArray[np.uint8], landmarks: NDArra
 
 def margins_of(settings: Preprocess) -> tuple[float, float, float]:
     """Of a model's crops, see align.mean_face_in_crop."""
-    return settings.margin_side, settings.margin_above, settings.margin_below
+    return settings.margins

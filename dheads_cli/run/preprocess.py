@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -65,9 +65,11 @@ def preprocess(corpus: Path, out: Path, settings: Preprocess, *, overwrite: bool
     return summary
 
 
-def process_clips(clips: Sequence[ClipSource], settings: Preprocess) -> Generator[Outcome]:
-    """Make samples of clips, in their order, by the executor of the settings."""
-    work = partial(process_clip, settings=settings)
+def process_clips(
+    clips: Sequence[ClipSource], settings: Preprocess, work: Callable[[ClipSource], Outcome] | None = None
+) -> Generator[Outcome]:
+    """Make samples of clips, in their order, by the executor of the settings; `work` makes one, None: process_clip."""
+    work = work or partial(process_clip, settings=settings)
     if settings.executor == "ray":
         from dheads_cli.run import ray_pool
 

@@ -41,7 +41,7 @@ def _align(source: ClipSource, settings: Preprocess) -> StoredClip:
     video, waveform = read_clip(source, settings)
     words = read_words(source)
     landmarks, n_faces = _landmarks(source, video, waveform, settings)
-    margins = (settings.margin_side, settings.margin_above, settings.margin_below)
+    margins = settings.margins
     crops, crop_landmarks, transforms, n_interpolated = align.align_clip(
         video.frames, landmarks, settings.size, margins, settings.smooth_frames, settings.max_gap_frames
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +24,8 @@ from dheads_cli.data.shards import Corpus
 from dheads_cli.errors import DheadsError
 from dheads_cli.protocols import MeshDetector
 from dheads_cli.recipe import Preprocess
-from dheads_cli.run import clip_pool
-from dheads_cli.run.preprocess import versions_of
-from dheads_cli.run.preprocess_clip import Outcome, detector_of
+from dheads_cli.run.preprocess import process_clips, versions_of
+from dheads_cli.run.preprocess_clip import detector_of
 from dheads_cli.run.preprocess_folder import alone_in, prepare
 from dheads_cli.run.preprocess_shards import plan_shards, write_shards
 from dheads_cli.run.preprocess_verify import clips_digest
@@ -103,7 +101,6 @@ def synthesize(
         console.info(note)
     pairs = make_pairs(photos, listing.clips, settings)
     plan = plan_shards(pairs, preprocess.clips_per_shard)
-    n_workers = min(preprocess.workers or os.cpu_count() or 1, max(1, len(pairs)))
     record = {
         "corpus": corpus.resolve().name,
         "portraits": portraits.resolve().name,
@@ -116,10 +113,7 @@ def synthesize(
         "settings": {**preprocess.model_dump(include=OF_THE_BYTES), **asdict(settings)},
     }
     work = partial(synthesize_clip, preprocess=preprocess, settings=settings)
-
-    def process(clips: Sequence[ClipSource]) -> Generator[Outcome]:
-        yield from clip_pool.process_all(work, clips, n_workers, preprocess.clip_timeout_s)
-
+    process = partial(process_clips, settings=preprocess, work=work)
     try:
         with alone_in(out):
             prepare(out, record, overwrite)

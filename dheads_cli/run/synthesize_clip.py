@@ -80,7 +80,7 @@ def _draw(pair: Pair, preprocess: Preprocess, settings: Synthesis) -> StoredClip
         puppet.draw(points, Inside(frame, its))
         for points, frame, its in zip(posed, filmed.frames, filmed.meshes, strict=True)
     ])  # fmt: skip
-    margins = (preprocess.margin_side, preprocess.margin_above, preprocess.margin_below)
+    margins = preprocess.margins
     landmarks = detector.landmarks_of(posed)
     crops, crop_landmarks, transforms, _ = align.align_clip(
         drawn, landmarks, preprocess.size, margins, preprocess.smooth_frames
@@ -151,7 +151,7 @@ def _place(
         raise UnusableClip("photo: face turned", f"yaw {yaw:.0f} degrees, at most {MOST_YAW_DEG:g}")
     inner = round(FINER * preprocess.size)
     size = round(inner * (1 + 2 * BORDER))
-    margins = (preprocess.margin_side, preprocess.margin_above, preprocess.margin_below)
+    margins = preprocess.margins
     transform = align.crop_transform(landmarks.astype(np.float64), inner, margins)
     transform[:, 2] += (size - inner) / 2
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
